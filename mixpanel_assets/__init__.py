@@ -1,0 +1,1 @@
+"""A Dagster asset pipeline that copies a Mixpanel project into DuckDB."""

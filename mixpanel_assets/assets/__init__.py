@@ -1,0 +1,1 @@
+"""The assets: each module reads top to bottom as its data flows."""

@@ -1,0 +1,1 @@
+"""Mixpanel, as a client sees it. Knows nothing of Dagster or DuckDB."""
