@@ -1,0 +1,97 @@
+"""Which runs of this machine are alive, and the end of those that died without a word.
+
+Belongs here: a lock file per running run, and what becomes of a run whose lock nobody holds. Does not belong here: who
+gets a freed slot (pools.py).
+
+The operating system drops a file lock when its process ends, however it ends. So a lock file that anybody can lock
+belongs to a dead run; process ids, which are given out again, play no part. The file's name carries the host: locks of
+another host on a shared folder may not be visible here, so its runs are left alone.
+"""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import DagsterInstance, DagsterRunStatus
+from filelock import FileLock, Timeout
+
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+
+# The gate is held for milliseconds; a minute means something is broken and should be said.
+GATE_SECONDS = 60.0
+
+
+class RunLocks:
+    """The lock files of an instance's runs, in a folder beside its storage."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def alive(self, run_id: str) -> Iterator[None]:
+        """Hold the run's lock inside this block."""
+        lock = _lock(self._path(run_id))
+        with self._gate():
+            lock.acquire(timeout=0)
+        try:
+            yield
+        finally:
+            with self._gate():
+                _remove(lock)
+
+    def bury_the_dead(self, instance: DagsterInstance) -> list[str]:
+        """Free the slots of every run of this host whose process is gone, and report it failed. Returns their ids.
+
+        A lock that can be taken is held until the run's slots are free, so two runs never bury the same one.
+        """
+        buried = []
+        with self._gate():
+            for path in self._folder.glob(f"*.{HOST}.lock"):
+                lock = _lock(path)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    continue
+                run_id = path.name.split(".")[0]
+                bury(instance, run_id)
+                _remove(lock)
+                buried.append(run_id)
+        return buried
+
+    def has_lock_file(self, run_id: str) -> bool:
+        """Whether a run of any host left or holds a lock file here."""
+        return any(self._folder.glob(f"{run_id}.*.lock"))
+
+    def _gate(self) -> FileLock:
+        # A new run makes its file and locks it behind this gate, so that nobody finds the file before the lock.
+        return FileLock(self._folder / "gate", timeout=GATE_SECONDS)
+
+    def _path(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.{HOST}.lock"
+
+
+def _lock(path: Path) -> FileLock:
+    # Released by whichever thread ends the run, so not bound to the one that took it.
+    return FileLock(path, thread_local=False)
+
+
+def _remove(lock: FileLock) -> None:
+    """Release and delete; only behind the gate, as between the two the file looks like a dead run's."""
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def bury(instance: DagsterInstance, run_id: str) -> None:
+    """Free every slot and claim of a dead run; report it, if it still shows as running."""
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    message = "The run's process ended without a word (killed, out of memory, or the machine went down)."
+    if run.status == DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, message)
+    else:
+        instance.report_run_failed(run, message)
