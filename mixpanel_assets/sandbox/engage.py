@@ -1,0 +1,192 @@
+"""The engage endpoint: sessions over frozen views, and one page of one of them.
+
+Belongs here: which rows a page holds, and the page's JSON. Not here: who may ask (server.py), faults (faults.py).
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mixpanel_assets.sandbox.bodies import Piece, Shelf, piece_of
+from mixpanel_assets.sandbox.expressions import BadExpression, only_members, predicate
+from mixpanel_assets.sandbox.people import Row
+from mixpanel_assets.sandbox.population import Population, View
+from mixpanel_assets.sandbox.replies import UNCACHED, Refused, Reply, error
+
+
+@dataclass(frozen=True)
+class Paging:
+    """page_size rows unless the request says otherwise (up to cap, and unless ignored); total on page 0 or on all."""
+
+    page_size: int = 1000
+    cap: int = 50_000
+    ignore_request: bool = False
+    total_on_all_pages: bool = False
+
+    def size(self, params: Mapping[str, str]) -> int:
+        wanted = params.get("page_size", "")
+        return (
+            min(int(wanted), self.cap)
+            if wanted.isdigit() and int(wanted) and not self.ignore_request
+            else self.page_size
+        )
+
+
+@dataclass(frozen=True)
+class Session:
+    """One query, frozen: its rows, the properties wanted of them (None: all), and the size of its pages."""
+
+    session_id: str
+    view: View
+    wanted: frozenset[str] | None
+    page_size: int
+
+    def rows(self, page: int, size: int) -> Iterator[str]:
+        """The JSON text of each row of a page."""
+        for row in self.view.rows(page * size, (page + 1) * size):
+            yield self._text(row)
+
+    def _text(self, row: Row) -> str:
+        return row.text if self.wanted is None else Row(row.id_json, only_members(row.properties, self.wanted)).text
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer of engage before it is written down; faults replace its parts."""
+
+    session: Session
+    page: int
+    page_size: int
+    total: int | None
+    rows: int
+    results: Piece | None
+
+    def reply(self) -> Reply:
+        head = f'{{"page":{self.page},"page_size":{self.page_size},'
+        opened = head + '"results":[' if self.results else head
+        tail = f'"session_id":"{self.session.session_id}","status":"ok"'
+        tail += "" if self.total is None else f',"total":{self.total}'
+        pieces = [piece_of(opened.encode())]
+        if self.results:
+            pieces.append(self.results)
+        pieces.append(piece_of((("]," if self.results else "") + tail + "}").encode()))
+        return Reply(200, tuple(pieces), rows=self.rows)
+
+    def with_rows(self, rows: list[str]) -> "Page":
+        return replace(self, results=piece_of(",".join(rows).encode(), len(rows)))
+
+
+@dataclass
+class Engage:
+    """Opens sessions and makes their pages. Thread-safe."""
+
+    population: Population
+    shelf: Shelf
+    paging: Paging
+    _open: dict[str, Session] = field(default_factory=dict)
+    _all: dict[str, Session] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def page(self, params: Mapping[str, str], request: str) -> Page:
+        """The page that the parameters ask for; Refused with 400 when they make no sense or the session is unknown."""
+        number = _page_number(params, request)
+        session = self._session(params, number, request)
+        total = len(session.view) if number == 0 or self.paging.total_on_all_pages else None
+        results = self.results(session, number, session.page_size)
+        return Page(session, number, session.page_size, total, results.rows, results)
+
+    def results(self, session: Session, page: int, size: int) -> Piece:
+        key = (session.view.key, session.wanted, page, size)
+        return self.shelf.piece(key, lambda: session.rows(page, size), ",")
+
+    def warm(self) -> None:
+        """Make and compress every page of the present population, as an unfiltered session would ask for them."""
+        size = self.paging.page_size
+        session = Session("", self.population.view(), None, size)
+        for page in range(-(-len(session.view) // size)):
+            self.results(session, page, size).deflated()
+
+    def served(self, session_id: str) -> View:
+        """What a session, open or lost, was opened on; KeyError when there never was one."""
+        return self._all[session_id].view
+
+    def forget(self, session_id: str) -> None:
+        self._open.pop(session_id, None)
+
+    def forget_all(self) -> None:
+        self._open.clear()
+
+    def _session(self, params: Mapping[str, str], page: int, request: str) -> Session:
+        session_id = params.get("session_id")
+        if session_id:
+            found = self._open.get(session_id)
+        elif page:
+            found = None
+        else:
+            found = self._begin(params, request)
+        if found is None:
+            raise Refused(error(400, UNCACHED, request))
+        return found
+
+    def _begin(self, params: Mapping[str, str], request: str) -> Session:
+        wanted = _json_parameter(params, "output_properties", request)
+        names = None if wanted is None else frozenset(map(str, wanted))
+        view = self._view(params, request)
+        session = Session(
+            f"{1700000000 + len(self._all)}-{secrets.token_hex(4)}", view, names, self.paging.size(params)
+        )
+        with self._lock:
+            self._open[session.session_id] = self._all[session.session_id] = session
+        return session
+
+    def _view(self, params: Mapping[str, str], request: str) -> View:
+        population = self.population
+        if group := params.get("data_group_id"):
+            population = population.groups.get(group, _NOBODY)
+        view = population.view()
+        if group:
+            view = replace(view, key=f"group {group} {view.key}")
+        if cohort := _json_parameter(params, "filter_by_cohort", request):
+            view = self._cohort(cohort, params, population, view, request)
+        if wanted := params.get("distinct_id"):
+            view = view.only(f"id {wanted}", lambda _, row: row.distinct_id == wanted)
+        if where := params.get("where"):
+            view = _where(view, where, request)
+        return view
+
+    def _cohort(self, cohort: Any, params: Mapping[str, str], population: Population, view: View, request: str) -> View:
+        everyone = params.get("include_all_users", "true").lower() not in ("false", "0")
+        try:
+            return population.in_cohort(int(cohort["id"]), include_all_users=everyone, view=view)
+        except (KeyError, TypeError, ValueError):
+            raise Refused(error(400, f"Unknown cohort {json.dumps(cohort)}", request)) from None
+
+
+_NOBODY = Population(0)
+
+
+def _where(view: View, where: str, request: str) -> View:
+    try:
+        holds = predicate(where)
+    except BadExpression as problem:
+        raise Refused(error(400, f"Unable to parse where: {problem}", request)) from None
+    return view.only(f"where {where}", lambda _, row: holds(json.loads(row.properties)))
+
+
+def _page_number(params: Mapping[str, str], request: str) -> int:
+    text = params.get("page", "0")
+    if not text.isdigit():
+        raise Refused(error(400, f"page must be a non-negative integer, not {text!r}", request))
+    return int(text)
+
+
+def _json_parameter(params: Mapping[str, str], name: str, request: str) -> Any:
+    if not params.get(name):
+        return None
+    try:
+        return json.loads(params[name])
+    except ValueError:
+        raise Refused(error(400, f"{name} must be JSON", request)) from None
