@@ -5,7 +5,7 @@ client and imports nothing of the rest of the package, so that a mistake of the 
 
     people.py hostile.py events.py -> population.py    the truth, as text
     engage.py export.py                                which rows an answer holds
-    limits.py faults.py replies.py                     refusing, lying, and the words for it
+    limits.py faults.py effects.py replies.py          refusing, lying, and the words for it
     bodies.py wire.py server.py                        bytes: kept, framed, sent
     journal.py                                         what was asked and answered
     stand_in.py                                        Sandbox: all of it together

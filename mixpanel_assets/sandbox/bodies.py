@@ -90,7 +90,7 @@ class Shelf:
     """Pieces by key, each made once however many threads ask. Files live until `close`."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True)
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._pieces: dict[object, _Slot] = {}
         self._files = 0
@@ -108,8 +108,12 @@ class Shelf:
             return slot.piece
 
     def close(self) -> None:
-        self._pieces.clear()
-        self._directory.cleanup()
+        with self._lock:
+            self._pieces.clear()
+            self._in_memory = 0
+            if self._directory is not None:
+                self._directory.cleanup()
+                self._directory = None
 
     def _keep(self, blocks: Iterable[bytes]) -> Blob:
         waiting, size = [], 0
@@ -125,6 +129,8 @@ class Shelf:
 
     def _spill(self, first: list[bytes], rest: Iterator[bytes]) -> Blob:
         with self._lock:
+            if self._directory is None:
+                self._directory = tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True)
             self._files += 1
             path = Path(self._directory.name) / f"{self._files}.bin"
         with path.open("wb") as file:
@@ -154,16 +160,17 @@ def _joined(data: bytes) -> Blob:
 
 
 def _encoded(texts: Iterable[str], separator: str) -> Iterator[bytes]:
-    """UTF-8 blocks of some hundred rows each: one encode per block is a third of the cost of one per row."""
+    """UTF-8 blocks of some hundred rows each. A lone surrogate U+DC80-U+DCFF in a text stands for the raw byte
+    0x80-0xFF, so that a population can also serve bytes that are not UTF-8."""
     waiting: list[str] = []
     started = False
     for text in texts:
         waiting.append(text)
         if len(waiting) == 512:
-            yield (separator * started + separator.join(waiting)).encode()
+            yield (separator * started + separator.join(waiting)).encode("utf-8", "surrogateescape")
             started, waiting = True, []
     if waiting:
-        yield (separator * started + separator.join(waiting)).encode()
+        yield (separator * started + separator.join(waiting)).encode("utf-8", "surrogateescape")
 
 
 def _deflate(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from mixpanel_assets.sandbox.hostile import hostile_member
@@ -31,6 +32,11 @@ _EVENT = (
 )
 
 
+@lru_cache
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
+
+
 class Event(NamedTuple):
     """One exported event: its name and the JSON text of its properties, exactly as served."""
 
@@ -39,7 +45,7 @@ class Event(NamedTuple):
 
     @property
     def text(self) -> str:
-        return f'{{"event":{json.dumps(self.name, ensure_ascii=False)},"properties":{self.properties}}}'
+        return f'{{"event":{_quoted(self.name)},"properties":{self.properties}}}'
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Faults on request: a script, as data, of what goes wrong with which request.
 
-Belongs here: which faults exist and what each does to an answer. Not here: sending bytes (wire.py), limits that really
-count (limits.py). The first fault of the script that matches a request, and is not used up, happens to it.
+Belongs here: which faults exist, and which of them meets a request. Not here: what each does to an answer (effects.py)
+or on the wire (wire.py), limits that really count (limits.py). The first fault of the script that matches a request,
+and is not used up, happens to it.
 
     do                   what the client gets                                               argument, fields
     delay                the true answer, late (`seconds` delays every other fault too)
@@ -39,30 +40,22 @@ count (limits.py). The first fault of the script that matches a request, and is 
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mixpanel_assets.sandbox.bodies import piece_of, plain_blocks
-from mixpanel_assets.sandbox.engage import Engage, Page
-from mixpanel_assets.sandbox.replies import (
-    FUTURE,
-    UNAUTHENTICATED,
-    UNCACHED,
-    Quota,
-    Reply,
-    error,
-    plain_status,
-    text_reply,
-)
 from mixpanel_assets.sandbox.wire import Damage
 
-_WIRE = frozenset({"drop", "reset", "short-body", "no-final-chunk", "gzip-cut", "no-framing", "trickle"})
-_LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
-_ERRORS = {"timeout-error": "Timeout Error.", "auth-error": UNAUTHENTICATED, "date-error": FUTURE}
-_WHOLE = frozenset({"status", "limited", "session-lost", "json-error-200", "not-json", *_ERRORS})
-_LAST_LINES = {"terminated-early": "terminated early", "error-line": '{"error":"Internal error, export aborted"}'}
-_HTML = "<html><body>Please log in</body></html>"
+WIRE = frozenset({"drop", "reset", "short-body", "no-final-chunk", "gzip-cut", "no-framing", "trickle"})
+LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
+ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
+WHOLE = ERRORS | {"status", "limited", "json-error-200", "not-json"}
+PAGES = frozenset({"no-results", "rows-without-id", "rows-not-objects", "empty-page", "short-page"}) | {
+    *("repeated-page", "duplicate-rows", "total", "page-size"),
+}
+KINDS = WIRE | LINES | WHOLE | PAGES | {"delay"}
+_WORDS = {"limited": {"window", "concurrency", "shedding"}, "total": {"missing", "growing", "shrinking"}}
+_NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size"})
 
 
 @dataclass(frozen=True)
@@ -86,8 +79,12 @@ class Fault:
     def __post_init__(self) -> None:
         if self.endpoint not in ("engage", "export"):
             raise ValueError(f'endpoint must be "engage" or "export", not {self.endpoint!r}')
-        if self.kind not in _KINDS:
-            raise ValueError(f"unknown fault {self.do!r}; there are: {', '.join(sorted(_KINDS))}")
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown fault {self.do!r}; there are: {', '.join(sorted(KINDS))}")
+        if not self._argument_is_good():
+            raise ValueError(f"{self.do!r} does not say what it needs: see the table in faults.py")
+        if self.endpoint == "export" and self.kind in PAGES:
+            raise ValueError(f"{self.do!r} is a fault of pages, which an export has not")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Fault":
@@ -107,7 +104,13 @@ class Fault:
     @property
     def damage(self) -> Damage | None:
         """What it does on the wire."""
-        return Damage(self.kind, self.keep, self.seconds) if self.kind in _WIRE else None
+        return Damage(self.kind, self.keep, self.seconds) if self.kind in WIRE else None
+
+    def _argument_is_good(self) -> bool:
+        if not self.argument:
+            return self.kind not in _NEEDS_ARGUMENT
+        words = _WORDS.get(self.kind, set())
+        return self.argument in words or (self.argument.isdecimal() and self.kind != "limited")
 
     def matches(self, endpoint: str, page: int | None, from_date: str | None) -> bool:
         return self.endpoint == endpoint and self.page in (None, page) and self.from_date in (None, from_date)
@@ -136,124 +139,6 @@ class FaultScript:
         _, before = self._matched.get(id(fault), (fault, 0))
         self._matched[id(fault)] = (fault, before + 1)
         return before >= fault.after and (fault.times is None or before < fault.after + fault.times)
-
-
-def instead(fault: Fault, request: str, quota: Quota) -> Reply | None:
-    """The reply that a fault gives instead of the true one; None when it changes the true one, or only the wire."""
-    if fault.kind not in _WHOLE:
-        return None
-    reply = _whole(fault, request, quota)
-    headers = {**reply.headers, **fault.headers}
-    if fault.retry_after is not None:
-        headers["Retry-After"] = str(fault.retry_after)
-    if fault.body is not None:
-        reply = text_reply(reply.status, fault.body, reply.content_type)
-    return replace(reply, headers=headers)
-
-
-def _whole(fault: Fault, request: str, quota: Quota) -> Reply:
-    if fault.kind == "status":
-        return plain_status(fault.number(500), request)
-    if fault.kind == "limited":
-        return _limited(fault, request, quota)
-    if fault.kind == "session-lost":
-        return error(400, UNCACHED, request)
-    if fault.kind in _ERRORS:
-        return error(400, _ERRORS[fault.kind], request)
-    if fault.kind == "json-error-200":
-        return error(200, "Internal error", request)
-    return text_reply(200, _HTML, "text/html")
-
-
-def _limited(fault: Fault, request: str, quota: Quota) -> Reply:
-    if fault.argument == "window":
-        wait = 3600 if fault.retry_after is None else fault.retry_after
-        return replace(quota, used=quota.per_window).over_window(wait, request)
-    if fault.argument == "concurrency":
-        wait = 10 if fault.retry_after is None else fault.retry_after
-        return replace(quota, running=quota.concurrent).over_concurrency(wait, request)
-    return quota.shedding()
-
-
-def changed_page(fault: Fault, page: Page, engage: Engage) -> Page:
-    """The page as the fault tells it; the page itself when the fault is of another sort."""
-    change = _PAGES.get(fault.kind)
-    return change(fault, page, engage) if change else page
-
-
-def changed_body(fault: Fault, reply: Reply) -> Reply:
-    """The reply with its body cut, at the byte or at a line end, and perhaps a last line; framing stays correct."""
-    if fault.kind not in _LINES:
-        return reply
-    body = b"".join(plain_blocks(reply.pieces))
-    part = body[: int(len(body) * fault.keep)]
-    if fault.kind != "cut":
-        part = part[: part.rfind(b"\n") + 1]
-    last = fault.body if fault.body is not None else _LAST_LINES.get(fault.kind)
-    if last is not None:
-        part += last.encode() + b"\n"
-    return replace(reply, pieces=(piece_of(part),))
-
-
-def _no_results(_: Fault, page: Page, __: Engage) -> Page:
-    return replace(page, results=None)
-
-
-def _rows_without_id(fault: Fault, page: Page, _: Engage) -> Page:
-    rows, n = _own(page), fault.number(1)
-    return page.with_rows(['{"$properties":' + row.split(',"$properties":', 1)[1] for row in rows[:n]] + rows[n:])
-
-
-def _rows_not_objects(fault: Fault, page: Page, _: Engage) -> Page:
-    rows, n = _own(page), fault.number(3)
-    return page.with_rows([("7", '"text"', "null")[k % 3] for k in range(min(n, len(rows)))] + rows[n:])
-
-
-def _empty_page(_: Fault, page: Page, __: Engage) -> Page:
-    return page.with_rows([])
-
-
-def _short_page(fault: Fault, page: Page, _: Engage) -> Page:
-    rows = _own(page)
-    return page.with_rows(rows[: max(0, len(rows) - fault.number((len(rows) + 1) // 2))])
-
-
-def _repeated_page(fault: Fault, page: Page, engage: Engage) -> Page:
-    return replace(page, results=engage.results(page.session, fault.number(0), page.page_size))
-
-
-def _duplicate_rows(fault: Fault, page: Page, _: Engage) -> Page:
-    before = list(page.session.rows(page.page - 1, page.page_size)) if page.page else []
-    return page.with_rows(before[-fault.number(3) :] + _own(page))
-
-
-def _total(fault: Fault, page: Page, _: Engage) -> Page:
-    true = len(page.session.view)
-    told = {"missing": None, "growing": true + 1000 * page.page + 1, "shrinking": max(0, true - 1000 * page.page - 1)}
-    return replace(page, total=told[fault.argument] if fault.argument in told else fault.number(true))
-
-
-def _page_size(fault: Fault, page: Page, engage: Engage) -> Page:
-    size = fault.number(500)
-    return replace(page, page_size=size, results=engage.results(page.session, page.page, size))
-
-
-def _own(page: Page) -> list[str]:
-    return list(page.session.rows(page.page, page.page_size))
-
-
-_PAGES: dict[str, Callable[[Fault, Page, Engage], Page]] = {
-    "no-results": _no_results,
-    "rows-without-id": _rows_without_id,
-    "rows-not-objects": _rows_not_objects,
-    "empty-page": _empty_page,
-    "short-page": _short_page,
-    "repeated-page": _repeated_page,
-    "duplicate-rows": _duplicate_rows,
-    "total": _total,
-    "page-size": _page_size,
-}
-_KINDS = frozenset({"delay", *_WIRE, *_LINES, *_WHOLE, *_PAGES})
 
 
 def script(text: str | bytes) -> list[Fault]:

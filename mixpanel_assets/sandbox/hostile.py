@@ -4,7 +4,7 @@ Belongs here: text that a parser may mangle. Not here: broken bodies (faults.py)
 writer would already have normalised half of it.
 """
 
-_LONG = "long " * 20_000
+_LONG = "long " * 4_000
 _DEEP = '{"d":' * 60 + "[[[0]]]" + "}" * 60
 
 MEMBERS: tuple[str, ...] = (
@@ -20,7 +20,7 @@ MEMBERS: tuple[str, ...] = (
     f'"deep":{_DEEP}',
     f'"text":"{_LONG}"',
     '"slashes":"a\\/b","html":"<b>&amp;</b>","quotes":"\\"\'`"',
-    '"distinct_id":"not me","properties":{"distinct_id":3},"synced_at":"never","last_seen":5,"time":"noon"',
+    '"properties":{"distinct_id":3},"event_name":"not me","synced_at":"never","last_seen":5,"insert_id":null',
     '"empty_list":[],"empty_object":{},"nothing":null,"mixed":[1,"1",1.0,true,null,{"a":[]}]',
 )
 
@@ -28,6 +28,12 @@ MEMBERS: tuple[str, ...] = (
 def hostile_member(number: int) -> str:
     """What row `number` has more than others: nothing for every second row, else `,"key":value...`."""
     return "" if number % 2 else "," + MEMBERS[(number // 2) % len(MEMBERS)]
+
+
+def hostile_profile_member(number: int) -> str:
+    """The same for a profile, which may also use the names that an event's own columns come from."""
+    more = ',"distinct_id":"not me","time":"noon","event":7' if number % 10 == 5 else ""
+    return hostile_member(number) + more
 
 
 def hostile_id(number: int) -> str:

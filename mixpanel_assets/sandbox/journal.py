@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,15 @@ class Journal:
             self._rows.clear()
             self._starts.clear()
             self._peak = dict(self._running)
+
+    def to_dict(self) -> dict[str, object]:
+        """All of it, JSON-ready."""
+        return {
+            "requests": [asdict(row) for row in self.requests],
+            "max_in_flight": {endpoint: self.max_in_flight(endpoint) for endpoint in ("engage", "export")},
+            "starts": {endpoint: self.starts(endpoint) for endpoint in ("engage", "export")},
+            "bytes_served": self.bytes_served,
+        }
 
     def arrive(self, endpoint: str) -> Arrival:
         with self._lock:

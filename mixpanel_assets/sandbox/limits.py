@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mixpanel_assets.sandbox.replies import Quota, Refused, too_many_exports
@@ -42,15 +43,16 @@ class _Pool:
 class Gate:
     """Lets requests in, or raises Refused. One pool for queries, one for exports. Thread-safe."""
 
-    def __init__(self, limits: Limits, project_id: str) -> None:
+    def __init__(self, limits: Limits, project_id: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
+        self._clock = clock
         self._project_id = project_id
         self._lock = threading.Lock()
         self._pools = {"engage": _Pool(), "export": _Pool()}
 
     def enter(self, endpoint: str, request: str, *, counted: bool) -> None:
         """Let a request in; every success must be followed by one `leave`."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             pool = self._pools[endpoint]
             _forget_before(pool.counted, now - self.limits.window_seconds)

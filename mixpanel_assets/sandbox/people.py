@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from mixpanel_assets.sandbox.hostile import hostile_id, hostile_member
+from mixpanel_assets.sandbox.hostile import hostile_id, hostile_profile_member
 
 _MASK = (1 << 64) - 1
 _FIRST_NAMES = (
@@ -97,5 +97,5 @@ class Crowd:
             _DAYS[a % 180], a % 24, b % 60, _DAYS[180 + b % 186], b % 24, a % 60, c % 60, system, browser,
             PLANS[c % 7], c, b, a % 100, "true" if a % 50 == 0 else "false", _TAGS[b % 5],
             last, city, a, b % 300, c % 40, (a * b) % 100_000, system, c % 9, a % 100, b % 10,
-            hostile_member(number) if self.hostile else "",
+            hostile_profile_member(number) if self.hostile else "",
         )  # fmt: skip

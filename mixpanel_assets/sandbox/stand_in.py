@@ -10,19 +10,19 @@ an endpoint answers (engage.py, export.py), limits (limits.py), connections (ser
 """
 
 import base64
-import dataclasses
 import hmac
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 
 from mixpanel_assets.sandbox.bodies import Shelf
+from mixpanel_assets.sandbox.effects import changed_body, changed_page, instead
 from mixpanel_assets.sandbox.engage import Engage, Paging
 from mixpanel_assets.sandbox.export import Export
-from mixpanel_assets.sandbox.faults import Fault, FaultScript, changed_body, changed_page, instead, script
+from mixpanel_assets.sandbox.faults import Fault, FaultScript, script
 from mixpanel_assets.sandbox.journal import Arrival, Journal, Request
 from mixpanel_assets.sandbox.limits import Gate, Limits
 from mixpanel_assets.sandbox.population import Population, View, today
@@ -50,7 +50,7 @@ class Sandbox:
         ignore_page_size: bool = False,
         total_on_all_pages: bool = False,
         chunked: bool = True,
-        faults: list[Fault] | None = None,
+        faults: Iterable[Fault] = (),
         limits: Limits | None = None,
         port: int = 0,
         username: str = "sandbox.service-account",
@@ -58,13 +58,12 @@ class Sandbox:
         project_id: str = "1234567",
         today: Callable[[], str] = today,
     ) -> None:
-        self.population = population or Population()
+        self.population = Population() if population is None else population
         self.latency, self.username, self.project_id = latency, username, project_id
         self.journal, self.errors = Journal(), list[str]()
-        self.faults: list[Fault] = faults if faults is not None else []
         self._port, self._secret = port, secret
         self._shelf = Shelf()
-        self._script, self._gate = FaultScript(self.faults), Gate(limits or Limits(), project_id)
+        self._script, self._gate = FaultScript(list(faults)), Gate(limits or Limits(), project_id)
         paging = Paging(page_size, page_size_cap, ignore_page_size, total_on_all_pages)
         self._engage = Engage(self.population, self._shelf, paging)
         self._export = Export(self.population, self._shelf, today, chunked)
@@ -115,6 +114,15 @@ class Sandbox:
             "MP_QUERY_URL": f"{self.url}/api/query",
             "MP_EXPORT_URL": f"{self.url}/api/2.0",
         }
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The fault script: change it in place, or set another one."""
+        return self._script.faults
+
+    @faults.setter
+    def faults(self, faults: Iterable[Fault]) -> None:
+        self._script.faults[:] = faults
 
     @property
     def limits(self) -> Limits:
@@ -184,27 +192,21 @@ class Sandbox:
 
     def control(self, method: str, path: str, body: bytes) -> Reply:
         """The /sandbox/ paths: for tests in other processes; no credentials, no journal."""
+        answer: dict[str, object] = {"status": "ok"}
         try:
-            if (method, path) == ("POST", "/sandbox/faults"):
-                self.faults[:] = script(body)
+            if (method, path) == ("GET", "/sandbox/journal"):
+                answer = {**self.journal.to_dict(), "errors": self.errors}
+            elif (method, path) == ("POST", "/sandbox/faults"):
+                self.faults = script(body)
             elif (method, path) == ("POST", "/sandbox/expire-sessions"):
                 self.expire_sessions()
             elif (method, path) == ("POST", "/sandbox/clear"):
                 self.clear()
-            elif (method, path) != ("GET", "/sandbox/journal"):
+            else:
                 return plain_status(404, path)
         except (ValueError, TypeError) as problem:
             return error(400, str(problem), path)
-        return text_reply(200, json.dumps(self._journal() if path.endswith("journal") else {"status": "ok"}))
-
-    def _journal(self) -> dict[str, object]:
-        return {
-            "requests": [dataclasses.asdict(row) for row in self.journal.requests],
-            "max_in_flight": {endpoint: self.journal.max_in_flight(endpoint) for endpoint in ("engage", "export")},
-            "starts": {endpoint: self.journal.starts(endpoint) for endpoint in ("engage", "export")},
-            "bytes_served": self.journal.bytes_served,
-            "errors": self.errors,
-        }
+        return text_reply(200, json.dumps(answer))
 
     def _true_reply(self, call: Call, fault: Fault | None) -> Reply:
         if call.endpoint == "export":
