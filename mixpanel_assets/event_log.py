@@ -7,9 +7,9 @@ Dagster's own SQLite log opens an engine for every write, which then compiles it
 write-ahead log when it closes: 4-6 ms of CPU for each of the 13 events of a step, 24 ms to claim a slot. With one
 connection kept open per file, and the events of a tenth of a second in one transaction, a fraction of that remains.
 
-What a crash may lose: the news of the last 0.1 s that a page had begun or ended. The page is then fetched once more when
-the run is executed again. Whatever others act upon is written at once, after everything before it: runs beginning and
-ending, failures, materializations, checks.
+What a crash may lose: the news of the last 0.1 s that a page had begun or ended; executing the run again fetches that
+page once more. Whatever others act upon is written at once, after everything before it: runs beginning and ending,
+failures, materializations, checks.
 """
 
 import copy

@@ -1,15 +1,15 @@
 """The threaded executor: the steps of a run as threads of one process.
 
-Belongs here: the loop that starts steps, hands on what they report, and ends the run. Does not belong here: who may have
-a slot of a pool (pools.py), how events reach the disk (event_log.py), which runs are alive (run_locks.py), how a step
-learns that it should stop (stopping.py).
+Belongs here: the loop that starts steps, hands on what they report, and ends the run. Does not belong here: who may
+have a slot of a pool (pools.py), how events reach the disk (event_log.py), which runs are alive (run_locks.py), how a
+step learns that it should stop (stopping.py).
 
-Dagster has executors for one step at a time and for a process per step; a page of a second or two is worth neither. Only
-the thread that called `execute` touches `ActiveExecution`, Dagster's account of which step may run; the threads of the
-steps report to it through a queue.
+Dagster has executors for one step at a time and for a process per step; a page of a second or two is worth neither.
+Only the thread that called `execute` touches `ActiveExecution`, Dagster's account of which step may run; the threads of
+the steps report to it through a queue.
 
-It stands on private modules of Dagster (there is no other way to write an executor that keeps retries, hooks and pools);
-test_executor_contract.py says which, and turns red when a new minor moves them. Another executor can take its place:
+This stands on private modules of Dagster (there is no other way to an executor that keeps retries, hooks and pools);
+test_executor_contract.py says on which, and turns red when a new minor moves them. Another executor can take its place:
 `build_defs(executor=...)`; run config then follows that executor's own schema.
 """
 
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 from dagster._core.events import EngineEventData
@@ -52,6 +53,9 @@ TICK_SECONDS = 0.1
 
 # What running steps get to end after a cancel. A page takes a second or two; who waits on `stop_requested()` is faster.
 GRACE_SECONDS = 10.0
+
+# How often the loop asks whether the run was ended elsewhere; one question costs some 5 ms.
+LOOK_AT_STATUS_EVERY_SECONDS = 5.0
 
 LOCKS_FOLDER = "run_locks"
 
@@ -136,6 +140,7 @@ class StepThreads:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._patience = GRACE_SECONDS
+        self._look_at_status_at = time.monotonic() + LOOK_AT_STATUS_EVERY_SECONDS
 
     def run(self) -> Iterator[dg.DagsterEvent]:
         with ExitStack() as captures:
@@ -158,7 +163,7 @@ class StepThreads:
             if self._error:
                 yield from happened
                 raise self._error
-            if self._active.check_for_interrupts():
+            if self._active.check_for_interrupts() or self._was_ended_elsewhere():
                 yield from happened
                 yield from self._cancel()
         yield from happened
@@ -230,10 +235,20 @@ class StepThreads:
         while self._threads and time.monotonic() < deadline and not self._active.check_for_interrupts():
             yield from self._take_news()
         self._patience = 0.0
-        raise dg.DagsterExecutionInterruptedError(_farewell(sorted(self._threads.values())))
+        farewell = _farewell(sorted(self._threads.values()))
+        yield dg.DagsterEvent.engine_event(self._job_context, farewell, EngineEventData())
+        raise dg.DagsterExecutionInterruptedError(farewell)
+
+    def _was_ended_elsewhere(self) -> bool:
+        """Whether somebody marked the run as ended, as the UI does with a run that it cannot send a signal to."""
+        if time.monotonic() < self._look_at_status_at:
+            return False
+        self._look_at_status_at = time.monotonic() + LOOK_AT_STATUS_EVERY_SECONDS
+        run = self._job_context.instance.get_run_by_id(self._job_context.run_id)
+        return run is None or run.is_finished or run.status == dg.DagsterRunStatus.CANCELING
 
     def _report_canceling(self) -> None:
-        """A signal ends the run as cancelled, as the button in the UI does; Dagster by itself would call it a failure."""
+        """A signal ends the run as cancelled, as the button in the UI does; Dagster alone would call it a failure."""
         instance = self._job_context.instance
         run = instance.get_run_by_id(self._job_context.run_id)
         if run and run.status == dg.DagsterRunStatus.STARTED and not instance.run_will_resume(run.run_id):
@@ -249,7 +264,7 @@ class StepThreads:
         """Capture stdout and stderr once for the process; threads share them."""
         logs = self._job_context.instance.compute_log_manager
         step_keys = [step.key for step in self._job_context.execution_plan.get_steps_to_execute_in_topo_order()]
-        log_key = logs.build_log_key_for_run(self._job_context.run_id, create_compute_log_file_key())
+        log_key = logs.build_log_key_for_run(self._job_context.run_id, create_compute_log_file_key())  # type: ignore[no-untyped-call]  # Dagster's is not annotated
         try:
             log_context = captures.enter_context(logs.capture_logs(log_key))
             yield dg.DagsterEvent.capture_logs(self._job_context, step_keys, log_key, log_context)
@@ -300,7 +315,7 @@ def build_threaded_executor(pool_limits: Mapping[str, int]) -> dg.ExecutorDefini
     """An executor that knows the code location's own pools: pool name -> steps at a time.
 
     Run config: `execution.config.max_concurrent` (default: the sum of the limits, so that every pool can be full) and
-    `execution.config.retries`, as in Dagster's executors. Raises DagsterInvalidConfigError for fewer than one step.
+    `execution.config.retries`, as in Dagster's executors. A run with fewer than one step at a time fails at its start.
     """
 
     @dg.executor(
@@ -309,18 +324,20 @@ def build_threaded_executor(pool_limits: Mapping[str, int]) -> dg.ExecutorDefini
             "max_concurrent": dg.Field(
                 int,
                 default_value=max(1, sum(pool_limits.values())),
-                description="The number of steps that may run at the same time, over all pools. A pool's own limit holds"
-                " besides it, so a larger number does no harm; 1 runs one step after the other.",
+                description="How many steps may run at the same time, over all pools. A pool's own limit holds besides,"
+                " so a larger number does no harm; 1 runs one step after the other.",
             ),
-            "retries": get_retries_config(),
+            "retries": get_retries_config(),  # type: ignore[no-untyped-call]  # Dagster's is not annotated
         },
         requirements=[],
     )
     def threaded(init: dg.InitExecutorContext) -> Executor:
-        max_concurrent = init.executor_config["max_concurrent"]
+        config = cast("Mapping[str, Any]", init.executor_config)
+        max_concurrent = config["max_concurrent"]
         if max_concurrent < 1:
             raise dg.DagsterInvariantViolationError(f"max_concurrent is {max_concurrent}; it must be 1 or more.")
-        return ThreadedExecutor(RetryMode.from_config(init.executor_config["retries"]), max_concurrent, pool_limits)
+        retries = RetryMode.from_config(config["retries"]) or RetryMode.ENABLED
+        return ThreadedExecutor(retries, max_concurrent, pool_limits)
 
     return threaded
 

@@ -23,7 +23,8 @@ from typing_extensions import Self
 from mixpanel_assets.event_log import exclusively
 from mixpanel_assets.run_locks import RunLocks, bury
 
-LOOK_EVERY_SECONDS = 0.15
+# A look costs some 3 ms. The executor's loop comes by every 0.1 s, so this means every time.
+LOOK_EVERY_SECONDS = 0.08
 
 # A look at who holds the slots costs some 10 ms.
 LOOK_FOR_THE_DEAD_EVERY_SECONDS = 1.0
@@ -132,8 +133,8 @@ class PoolSlots(InstanceConcurrencyContext):
     def _free_what_is_over(self, pool: str) -> None:
         """Free what belongs to runs that are finished or unknown, unless a living process still works for them."""
         info = self._storage.get_concurrency_info(pool)
-        holders = {row.run_id for row in (*info.claimed_slots, *info.pending_steps)} - {self._run_id}
-        for run_id in holders:
+        holders = {row.run_id for row in info.claimed_slots} | {row.run_id for row in info.pending_steps}
+        for run_id in holders - {self._run_id}:
             run = self._instance.get_run_by_id(run_id)
             if (run is None or run.is_finished) and not (self._locks and self._locks.has_lock_file(run_id)):
                 bury(self._instance, run_id)
