@@ -1,0 +1,229 @@
+"""`mixpanel/profiles`, as its data flows: page 0 -> pages in parallel -> what is still owed -> one table.
+
+Each op hands on small objects; rows wait in staged files. No SQL and no HTTP here, and no rules: those are
+snapshots.py's.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+from pydantic import Field
+
+from mixpanel_assets import plans, reports, snapshots
+from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError
+from mixpanel_assets.mixpanel.engage import ProfileQuery
+from mixpanel_assets.pools import ENGAGE_POOL
+from mixpanel_assets.profiles_table import StagedProfiles
+from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.staging import PageResult, Snapshot, sweep
+
+PROFILES_KEY = dg.AssetKey(["mixpanel", "profiles"])
+
+
+class ProfilesConfig(dg.Config):
+    """Settings of one profiles sync."""
+
+    where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    cohort_id: int | None = Field(default=None, description="Only members of this cohort.")
+    include_all_users: bool | None = Field(
+        default=None, description="With cohort_id: also ids that have no profile (default: only real profiles)."
+    )
+    output_properties: list[str] | None = Field(default=None, description="Only these properties (default: all).")
+    page_size: int | None = Field(
+        default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
+    )
+    data_group_id: str | None = Field(default=None, description="Group profiles of this group, instead of users.")
+    max_removed_fraction: float = Field(
+        default=0.5, description="Refuse a snapshot that would remove a larger share of the stored profiles (0 to 1)."
+    )
+    retry_failed_pages: bool = Field(
+        default=False, description="Fetch only the pages that failed last time, under the same session."
+    )
+
+    def query(self) -> ProfileQuery:
+        """What is asked of Mixpanel.
+
+        Raises:
+            ConfigurationError: a setting is out of range, or two contradict each other.
+        """
+        if not 0 <= self.max_removed_fraction <= 1:
+            raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {self.max_removed_fraction}")
+        query = ProfileQuery(
+            where=self.where,
+            cohort_id=self.cohort_id,
+            include_all_users=self.include_all_users,
+            output_properties=None if self.output_properties is None else tuple(self.output_properties),
+            page_size=self.page_size,
+            data_group_id=self.data_group_id,
+        )
+        query.check()
+        return query
+
+
+@dataclass(frozen=True)
+class PageOrder:
+    """The order to fetch one page of a snapshot."""
+
+    snapshot: Snapshot
+    page_index: int
+
+
+_PLAN = {"snapshot": dg.Out(Snapshot), "page": dg.DynamicOut(PageOrder)}
+_Plan = Iterator[dg.Output[Snapshot] | dg.DynamicOutput[PageOrder]]
+
+
+@dg.op(pool=ENGAGE_POOL, out=_PLAN)
+def metadata(
+    context: dg.OpExecutionContext,
+    config: ProfilesConfig,
+    mixpanel: MixpanelResource,
+    staging: StagingResource,
+    warehouse: WarehouseResource,
+) -> _Plan:
+    """Fetch page 0, and order one fetch per further page."""
+    with _one_line_errors():
+        query = config.query()
+        client = mixpanel.client()
+        warehouse.open(context.log).check_ready()
+        sweep(staging.root)
+        if config.retry_failed_pages:
+            snapshot, pages = _owed_since_last_sync(context, staging)
+        else:
+            snapshot = snapshots.open_snapshot(client, staging.root, query, context.log)
+            pages = list(range(1, snapshot.pages))
+        _announce(context, snapshot)
+        yield from _orders(snapshot, pages)
+
+
+@dg.op(pool=ENGAGE_POOL)
+def fetch_page(
+    context: dg.OpExecutionContext, order: PageOrder, mixpanel: MixpanelResource, staging: StagingResource
+) -> PageResult:
+    """Fetch one page into a staged file."""
+    with _one_line_errors():
+        folder = staging.snapshot(order.snapshot.id)
+        result = snapshots.fetch_page(mixpanel.client(), folder, order.snapshot, order.page_index, context.log)
+        if result.came:
+            context.log.info(f"page {result.page_index}: {result.rows} profiles")
+        else:
+            context.log.error(f"failed: {result.error}")
+        return result
+
+
+@dg.op(pool=ENGAGE_POOL, out=_PLAN)
+def check_pages(
+    context: dg.OpExecutionContext,
+    snapshot: Snapshot,
+    results: list[PageResult],
+    mixpanel: MixpanelResource,
+    staging: StagingResource,
+) -> _Plan:
+    """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
+    with _one_line_errors():
+        if not any(result.lost_session for result in results):
+            owed: Iterable[int] = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
+        else:
+            context.log.warning("the session is lost: one fresh start from page 0")
+            snapshot = snapshots.open_snapshot(
+                mixpanel.client(), staging.root, snapshot.query, context.log, restarts=snapshot.restarts + 1
+            )
+            _announce(context, snapshot)
+            owed = range(1, snapshot.pages)
+        yield from _orders(snapshot, owed)
+
+
+@dg.op(out=dg.Out(StagedProfiles, io_manager_key="warehouse_io_manager"))
+def collect(
+    context: dg.OpExecutionContext,
+    config: ProfilesConfig,
+    first: list[PageResult],
+    snapshot: Snapshot,
+    second: list[PageResult],
+    staging: StagingResource,
+) -> dg.Output[StagedProfiles]:
+    """Judge what came, and hand it to the IO manager."""
+    with _one_line_errors():
+        folder = staging.snapshot(snapshot.id)
+        results = snapshots.settle(folder, snapshot, second if snapshot.restarts else [*first, *second])
+        for result in results:
+            if not result.came:
+                context.log.error(f"missing from this sync: {result.error}")
+        if not any(result.came for result in results):
+            raise MixpanelError(f"no page of {len(results)} came, nothing was stored or removed: {results[0].error}")
+        staged = StagedProfiles(
+            snapshot=snapshot,
+            pages=tuple(result for result in results if result.came),
+            folder=folder,
+            complete=snapshots.is_complete(snapshot, results),
+            max_removed_fraction=config.max_removed_fraction,
+        )
+        metadata = reports.profiles_metadata(snapshot, results)
+        return dg.Output(staged, metadata=metadata, data_version=reports.data_version(results))
+
+
+@dg.config_mapping
+def _flat_config(config: ProfilesConfig) -> dict[str, object]:
+    settings = {"config": config.model_dump(exclude_none=True)}
+    return {"metadata": settings, "collect": settings}
+
+
+@dg.graph_asset(
+    name="profiles",
+    key_prefix="mixpanel",
+    config=_flat_config,
+    group_name="mixpanel",
+    kinds={"mixpanel", "duckdb"},
+    description="One row per user profile of the Mixpanel project, as of the last sync.",
+)
+def profiles() -> StagedProfiles:
+    planned, pages = metadata()
+    first = pages.map(fetch_page).collect()
+    snapshot, owed = check_pages(planned, first)
+    second = owed.map(fetch_page.alias("fetch_again")).collect()
+    stored: StagedProfiles = collect(first, snapshot, second)
+    return stored
+
+
+def _owed_since_last_sync(context: dg.OpExecutionContext, staging: StagingResource) -> tuple[Snapshot, list[int]]:
+    """The snapshot of the last materialization, and the pages that failed in it.
+
+    Raises:
+        ConfigurationError: there is nothing to fetch again.
+    """
+    event = context.instance.get_latest_materialization_event(PROFILES_KEY)
+    materialization = event.asset_materialization if event else None
+    if materialization is None:
+        raise ConfigurationError("no sync to take up again: materialize mixpanel/profiles first")
+    said = reports.last_profiles_sync(materialization.metadata)
+    if not said.failed_pages:
+        raise ConfigurationError("nothing to fetch again: the last sync of mixpanel/profiles has no failed pages")
+    folder = staging.snapshot(said.snapshot_id)
+    snapshot = folder.read_snapshot()
+    if snapshot is None:
+        raise ConfigurationError("the staged pages of the last sync are gone: materialize mixpanel/profiles anew")
+    return snapshot, said.failed_pages
+
+
+def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:
+    reported = "an unknown number of" if snapshot.total is None else snapshot.total
+    context.log.info(f"page 0: {reported} profiles on {snapshot.pages} pages of {snapshot.page_size}")
+    warning = plans.quota_warning(snapshot.pages)
+    if warning:
+        context.log.warning(warning)
+
+
+def _orders(snapshot: Snapshot, pages: Iterable[int]) -> _Plan:
+    yield dg.Output(snapshot, "snapshot")
+    for page in pages:
+        yield dg.DynamicOutput(PageOrder(snapshot, page), mapping_key=f"p{page:05d}", output_name="page")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Our own errors as Dagster failures that are not tried again: their message is all that there is to say."""
+    try:
+        yield
+    except MixpanelAssetsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None

@@ -1,0 +1,79 @@
+"""Every error that this package raises on purpose, named by what to do about it.
+
+    MixpanelAssetsError
+    ├── ConfigurationError        stop: a setting or argument is wrong; nothing was sent
+    ├── WarehouseError            stop: the DuckDB file cannot be used; what it holds is as it was
+    ├── Cancelled                 stop: somebody asked the run to end
+    └── MixpanelError             Mixpanel's answer, or its absence
+        ├── TransientError        retry: the same request may succeed in seconds
+        ├── QuotaError            wait: the rolling hour is spent; a retry in seconds cannot help
+        ├── RestartError          start over: the session is gone or changed, its pages no longer fit together
+        └── FatalError            stop: the same request will fail again
+            ├── AuthenticationError
+            └── PlanError
+
+Messages are one line: what happened, to what, and what to do. Secrets never reach them. HTTP and DuckDB errors are
+turned into these where they arise (mixpanel/http.py, warehouse.py); don't let a library's exception pass beyond.
+"""
+
+
+class MixpanelAssetsError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(MixpanelAssetsError):
+    """A setting or argument is missing or wrong."""
+
+
+class WarehouseError(MixpanelAssetsError):
+    """The DuckDB file cannot be opened, read or written."""
+
+
+class Cancelled(MixpanelAssetsError):
+    """The run was asked to stop while this waited."""
+
+
+class MixpanelError(MixpanelAssetsError):
+    """A request to Mixpanel failed."""
+
+
+class TransientError(MixpanelError):
+    """The same request may succeed soon.
+
+    Args:
+        message: What happened, in one line.
+        retry_after: Seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QuotaError(MixpanelError):
+    """The hourly quota is spent.
+
+    Args:
+        message: What happened, in one line.
+        retry_after: Seconds until the window has room again, where known.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RestartError(MixpanelError):
+    """The session is gone, or its answers no longer fit the first page."""
+
+
+class FatalError(MixpanelError):
+    """The same request will fail again, however often it is sent."""
+
+
+class AuthenticationError(FatalError):
+    """Mixpanel does not accept the credentials for this project."""
+
+
+class PlanError(FatalError):
+    """The project's plan does not include this API."""

@@ -1,0 +1,146 @@
+"""Who stores what an op returns: rows through the one DuckDB IO manager, handles through the one for small objects.
+
+`WarehouseIOManager` keeps the interface of dagster-duckdb's IO manager and makes it atomic: everything it does for one
+output happens in one transaction (upstream deletes, then inserts, each for itself). What is written, and how, is
+profiles_table.py's.
+"""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, TableSlice
+from dagster_duckdb import DuckDBIOManager
+from dagster_duckdb.io_manager import DuckDbClient
+from pydantic import Field, PrivateAttr
+
+from mixpanel_assets import profiles_table
+from mixpanel_assets.profiles_table import StagedProfiles
+from mixpanel_assets.resources import StagingResource, warehouse_path
+from mixpanel_assets.warehouse import Warehouse
+
+
+class WarehouseIOManager(DuckDBIOManager):
+    """Writes assets to DuckDB, each output in one transaction."""
+
+    database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+
+    @staticmethod
+    def type_handlers() -> Sequence[DbTypeHandler[Any]]:
+        return [ProfilesHandler()]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
+        path = warehouse_path(self.database)
+        return _AtomicIOManager(
+            db_client=_TransactionalClient(path),
+            database=str(path),
+            schema=self.schema_,
+            type_handlers=self.type_handlers(),
+            io_manager_name=type(self).__name__,
+        )
+
+
+class _AtomicIOManager(DbIOManager):
+    """DbIOManager that lets go of staged files once what they held is committed."""
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        super().handle_output(context, obj)
+        if isinstance(obj, StagedProfiles) and obj.complete:
+            obj.folder.remove()
+
+
+class ProfilesHandler(DbTypeHandler[StagedProfiles]):
+    """Publishes staged profile pages."""
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [StagedProfiles]
+
+    def handle_output(
+        self,
+        context: dg.OutputContext,
+        table_slice: TableSlice,
+        obj: StagedProfiles,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, Any]:
+        published = profiles_table.publish(connection, obj)
+        context.log.info(
+            f"mixpanel.profiles holds {published.rows} profiles: {published.added} new, {published.removed} removed"
+        )
+        seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
+        return {
+            "dagster/row_count": published.rows,
+            "new_profiles": published.added,
+            "removed_profiles": published.removed,
+            "duplicate_profiles": published.duplicates,
+            "duration_seconds": round(seconds, 3),
+        }
+
+    def load_input(
+        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> StagedProfiles:
+        raise NotImplementedError("query mixpanel.profiles through the `warehouse` resource instead of loading it")
+
+
+class _TransactionalClient(DuckDbClient):
+    """One transaction for whatever DbIOManager does to a table."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
+        self, context: dg.OutputContext, table_slice: TableSlice
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        with Warehouse(self._path, context.log.warning).transaction() as connection:
+            yield connection
+
+    @staticmethod
+    def delete_table_slice(
+        context: dg.OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        """Nothing: what goes is decided by the handler, which knows what came."""
+
+    @staticmethod
+    def ensure_schema_exists(
+        context: dg.OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        """Nothing: the warehouse's transaction has seen to it."""
+
+    @staticmethod
+    def get_table_name(table_slice: TableSlice) -> str:
+        """Without the file's path, which is nobody's business in the UI."""
+        return f"{table_slice.schema}.{table_slice.table}"
+
+
+class HandleIOManager(dg.ConfigurableIOManager):
+    """Keeps what ops hand on (plans, page results) in memory, and as files for a re-execution in another process.
+
+    Dagster's own keeps them for ever and logs each read and write, some 5 ms apiece; these lie in the staging folder,
+    are swept with it, and say nothing.
+    """
+
+    staging: dg.ResourceDependency[StagingResource]
+    _memory: dict[Path, Any] = PrivateAttr(default_factory=dict)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        file = self._file(context)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_bytes(pickle.dumps(obj))
+        self._memory[file] = obj
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        if context.upstream_output is None:
+            raise ValueError("a handle has no upstream output")
+        file = self._file(context.upstream_output)
+        if file not in self._memory:
+            self._memory[file] = pickle.loads(file.read_bytes())
+        return self._memory[file]
+
+    def _file(self, context: dg.OutputContext) -> Path:
+        return self.staging.root / "handles" / Path(*context.get_identifier())

@@ -1,0 +1,118 @@
+"""MixpanelClient: requests to one project, repeated where that helps.
+
+Where http.py (one request), retry.py (again or not) and the two APIs meet. It keeps nothing between calls but
+connections.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mixpanel_assets.errors import RestartError
+from mixpanel_assets.mixpanel import engage
+from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
+from mixpanel_assets.mixpanel.http import BadRequestError, Transport
+from mixpanel_assets.mixpanel.json_text import decode
+from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
+from mixpanel_assets.settings import Project
+
+_LOG = logging.getLogger(__name__)
+
+
+class MixpanelClient:
+    """Reads one Mixpanel project. Safe to share between threads.
+
+    Args:
+        project: Whose data, and the credentials.
+        policy: When to try again.
+        stop: Set it to end waits and further attempts at once.
+    """
+
+    def __init__(
+        self, project: Project, *, policy: RetryPolicy | None = None, stop: threading.Event | None = None
+    ) -> None:
+        self._project = project
+        self._policy = policy or RetryPolicy()
+        self._stop = stop or threading.Event()
+        self._transport = Transport(project)
+
+    def query_engage_page(
+        self,
+        page: int,
+        *,
+        session_id: str | None = None,
+        where: str | None = None,
+        cohort_id: int | None = None,
+        output_properties: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """One page of profiles, as the full response.
+
+        Args:
+            page: 0-based index; pages after 0 need the session of page 0.
+            session_id: `session_id` of page 0's response.
+            where: Filter expression.
+            cohort_id: Only members of this cohort.
+            output_properties: Only these properties.
+
+        Returns:
+            The decoded response: `results` (`{"$distinct_id", "$properties"}` each), `page`, `page_size`, `session_id`,
+            `total` (page 0 at least), `status`.
+
+        Raises:
+            MixpanelError: no good answer came, even after retries.
+            ConfigurationError: the filters contradict each other.
+
+        Source: Mixpanel's Engage query API.
+        """
+        query = ProfileQuery(
+            where=where,
+            cohort_id=cohort_id,
+            output_properties=None if output_properties is None else tuple(output_properties),
+        )
+        query.check()
+        payload: dict[str, Any] = json.loads(
+            decode(self.retrier(_LOG).call(lambda: self._page(query, page, session_id)[0]))
+        )
+        return payload
+
+    def fetch_page(
+        self,
+        query: ProfileQuery,
+        page: int,
+        session_id: str | None,
+        retrier: Retrier,
+        accept: Callable[[EngagePage], None] = lambda page: None,
+    ) -> EngagePage:
+        """One page, checked. `accept` raises a TransientError on a page that should be asked for again.
+
+        Raises:
+            MixpanelError: no good answer came, even after retries.
+        """
+
+        def attempt() -> EngagePage:
+            try:
+                parsed = self._page(query, page, session_id)[1]
+            except BadRequestError as error:
+                if session_id is None:
+                    raise
+                # Page 0 was accepted with the same filters, so it is the session that Mixpanel no longer knows.
+                raise RestartError(f"{error} (page 0 was accepted, so the session is taken for lost)") from None
+            accept(parsed)
+            return parsed
+
+        return retrier.call(attempt)
+
+    def retrier(self, log: logging.Logger) -> Retrier:
+        """A fresh count of attempts for one page or chunk."""
+        return Retrier(self._policy, self._stop, log)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def _page(self, query: ProfileQuery, page: int, session_id: str | None) -> tuple[bytes, EngagePage]:
+        request = engage.page_request(self._project.query_url, query, page, session_id)
+        body = self._transport.read(self._transport.send(request), request.what)
+        return body, engage.parse_page(body, page)

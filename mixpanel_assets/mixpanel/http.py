@@ -1,0 +1,234 @@
+"""One HTTP request to Mixpanel: out it goes, and back comes a good response or an error that says what to do.
+
+The only place that touches `requests`, knows the credentials, and maps statuses to errors. Repeating a request is
+retry.py's; what a good body means is engage.py's and export.py's.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from mixpanel_assets.errors import (
+    AuthenticationError,
+    FatalError,
+    MixpanelError,
+    PlanError,
+    QuotaError,
+    RestartError,
+    TransientError,
+)
+from mixpanel_assets.mixpanel import rate_limits
+from mixpanel_assets.settings import Project
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+# Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
+READ_TIMEOUT_SECONDS = 120.0
+_ERROR_TEXT_LENGTH = 300
+# An error body is read up to here and no further: it is only quoted.
+_ERROR_BODY_BYTES = 64 * 1024
+
+
+class UnreachableError(TransientError):
+    """No connection came about: wrong host, no network, or nobody listens."""
+
+
+class ServerTimeoutError(TransientError):
+    """Mixpanel gave up on the query itself; a smaller one may succeed."""
+
+
+class BadRequestError(FatalError):
+    """Mixpanel does not understand the request: a filter is wrong, or its session unknown."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request; `what` names it in errors, such as `page 7`."""
+
+    method: str
+    url: str
+    what: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] | None = None
+
+
+class Transport:
+    """Sends requests for one project, with one `requests.Session` for each thread that asks."""
+
+    def __init__(
+        self,
+        project: Project,
+        connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout: float = READ_TIMEOUT_SECONDS,
+    ) -> None:
+        self._project = project
+        self._timeout = (connect_timeout, read_timeout)
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def send(self, request: Request) -> requests.Response:
+        """Send once. The response's body is not read yet: the caller reads it and closes the response.
+
+        Raises:
+            MixpanelError: the subclass says whether to retry, wait, start over or stop.
+        """
+        try:
+            response = self._session().request(
+                request.method,
+                request.url,
+                params={"project_id": self._project.project_id, **request.params},
+                data=request.form,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise self.network_error(error, request.what) from None
+        if response.status_code == 200:
+            return response
+        with response:
+            raise self._status_error(response, request.what)
+
+    def read(self, response: requests.Response, what: str) -> bytes:
+        """The whole body, decoded; a body that breaks off is a TransientError."""
+        try:
+            with response:
+                return response.content
+        except requests.RequestException as error:
+            raise self.network_error(error, what) from None
+
+    def network_error(self, error: Exception, what: str) -> MixpanelError:
+        """The error of ours for an exception of the HTTP library."""
+        host = urlsplit(self._project.query_url).netloc
+        if isinstance(error, requests.exceptions.SSLError):
+            return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(_root_cause(error))}")
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return UnreachableError(f"{what}: no connection within {self._timeout[0]:g} s: check network and MP_REGION")
+        if isinstance(error, requests.exceptions.ReadTimeout):
+            return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
+        cause = _root_cause(error)
+        if isinstance(error, requests.exceptions.ConnectionError) and _never_connected(error):
+            return UnreachableError(f"{what}: cannot reach Mixpanel ({cause}): check network, MP_REGION and MP_*_URL")
+        if isinstance(
+            error,
+            (
+                requests.exceptions.ConnectionError,
+                requests.exceptions.ChunkedEncodingError,
+                requests.exceptions.ContentDecodingError,
+            ),
+        ):
+            return TransientError(f"{what}: the connection broke off ({self.redact(cause)})")
+        return FatalError(f"{what}: the request cannot be sent: {self.redact(cause)}")
+
+    def redact(self, text: str) -> str:
+        """The text without the credentials, whichever way a server or library may have quoted them."""
+        pair = f"{self._project.username}:{self._project.secret}"
+        for secret in (base64.b64encode(pair.encode()).decode(), self._project.secret):
+            text = text.replace(secret, "***")
+        return text
+
+    def close(self) -> None:
+        """Close the sessions of all threads."""
+        for session in self._sessions:
+            session.close()
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            # A proxy or .netrc from the environment could see or replace the credentials.
+            session.trust_env = False
+            session.auth = (self._project.username, self._project.secret)
+            session.headers["User-Agent"] = "mixpanel-assets"
+            self._local.session = session
+            self._sessions.append(session)
+        return session
+
+    def _status_error(self, response: requests.Response, what: str) -> MixpanelError:
+        text = self.redact(_error_text(response))
+        limits = rate_limits.parse(response.headers)
+        status = response.status_code
+        if status == 429:
+            return _too_many_requests(limits, text, what)
+        if status >= 500 or status == 408:
+            error_type = ServerTimeoutError if status == 504 else TransientError
+            return error_type(f"{what}: Mixpanel answered {status}: {text}", limits.retry_after)
+        return _refusal(status, text, what)
+
+
+def error_in_body(payload: Any, what: str) -> MixpanelError | None:
+    """The error that a JSON body reports under HTTP 200, if it does."""
+    if not isinstance(payload, dict) or ("error" not in payload and payload.get("status") != "error"):
+        return None
+    text = _one_line(str(payload.get("error", "no reason given")))
+    refusal = _refusal(200, text, what)
+    # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
+    if isinstance(refusal, RestartError):
+        return refusal
+    return TransientError(f"{what}: Mixpanel answered 200 with an error: {text}")
+
+
+def _refusal(status: int, text: str, what: str) -> MixpanelError:
+    lower = text.lower()
+    if status == 401 or "unable to authenticate" in lower:
+        return AuthenticationError(
+            f"{what}: Mixpanel refused the credentials ({status}): "
+            "check MP_USERNAME, MP_SECRET, MP_PROJECT_ID and MP_REGION"
+        )
+    if status == 402:
+        return PlanError(f"{what}: the project's plan has no Query API (402), so profiles cannot be fetched: {text}")
+    if "uncached query" in lower:
+        return RestartError(f"{what}: the session is lost: {text}")
+    if status == 400 and "timeout error" in lower:
+        return ServerTimeoutError(f"{what}: Mixpanel ran out of time: {text}")
+    if 300 <= status < 400:
+        return FatalError(f"{what}: Mixpanel redirects ({status}), which is not followed: check MP_REGION and MP_*_URL")
+    if status == 400:
+        return BadRequestError(f"{what}: Mixpanel refused the request (400), check its filters: {text}")
+    return FatalError(f"{what}: Mixpanel answered {status}: {text}")
+
+
+def _too_many_requests(limits: rate_limits.RateLimits, text: str, what: str) -> MixpanelError:
+    if rate_limits.is_hourly(limits, text):
+        reset = limits.retry_after if limits.retry_after is not None else limits.reset_seconds
+        when = f"room again in {reset:.0f} s" if reset is not None else "room again within the hour"
+        return QuotaError(f"{what}: the hourly quota of the project is spent, {when}", reset)
+    return TransientError(f"{what}: too many requests in flight or in a short time (429): {text}", limits.retry_after)
+
+
+def _error_text(response: requests.Response) -> str:
+    try:
+        body = response.raw.read(_ERROR_BODY_BYTES, decode_content=True)
+    except Exception:  # noqa: BLE001 - the status is the news; a broken body must not hide it
+        return "(no readable body)"
+    text = body.decode("utf-8", errors="replace")
+    try:
+        payload = json.loads(text)
+    except ValueError:
+        return _one_line(text)
+    reason = payload.get("error") if isinstance(payload, dict) else None
+    return _one_line(str(reason)) if reason else _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _ERROR_TEXT_LENGTH else line[:_ERROR_TEXT_LENGTH] + "..."
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost reason: libraries wrap "Connection refused" four times over."""
+    while True:
+        inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            return _one_line(str(error).rsplit(">: ", 1)[-1]) or type(error).__name__
+        error = inner
+
+
+def _never_connected(error: requests.exceptions.ConnectionError) -> bool:
+    text = repr(error)
+    return "NewConnectionError" in text or "NameResolutionError" in text

@@ -1,0 +1,77 @@
+"""What a response says about limits: the RateLimit headers and the texts of a 429, read once, here.
+
+Mixpanel has two limits that answer 429 and heal at different speeds: queries in flight (seconds) and queries in the
+rolling hour (up to an hour). Counting against them is quota.py's; waiting is retry.py's.
+
+Source: Mixpanel's published rate limits, and the header shapes `"project";r=0;t=3600, "project-concurrency";r=3`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_ITEM = re.compile(r'"(?P<policy>[^"]+)"(?P<parameters>(?:;\s*\w+=[^;,]*)*)')
+_PARAMETER = re.compile(r";\s*(\w+)=([^;,]*)")
+_IN_LAST_HOUR = re.compile(r"(\d+)/(\d+) queries running in the last hour")
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Limits as one response states them; None where it says nothing.
+
+    Attributes:
+        hourly_limit: Requests that the rolling window allows.
+        window_seconds: Length of the window in seconds.
+        hourly_remaining: Requests left in the window.
+        reset_seconds: Seconds until the window has room again.
+        concurrency_limit: Requests allowed in flight.
+        concurrency_remaining: Requests that may still join those in flight.
+        retry_after: The Retry-After header in seconds.
+    """
+
+    hourly_limit: int | None = None
+    window_seconds: int | None = None
+    hourly_remaining: int | None = None
+    reset_seconds: int | None = None
+    concurrency_limit: int | None = None
+    concurrency_remaining: int | None = None
+    retry_after: float | None = None
+
+
+def parse(headers: Mapping[str, str]) -> RateLimits:
+    """Read RateLimit, RateLimit-Policy and Retry-After; unreadable parts count as absent."""
+    policy = _items(headers.get("RateLimit-Policy", ""))
+    state = _items(headers.get("RateLimit", ""))
+    window_policy, window = policy.get("project", {}), state.get("project", {})
+    return RateLimits(
+        hourly_limit=window_policy.get("q"),
+        window_seconds=window_policy.get("w"),
+        hourly_remaining=window.get("r"),
+        reset_seconds=window.get("t"),
+        concurrency_limit=policy.get("project-concurrency", {}).get("q"),
+        concurrency_remaining=state.get("project-concurrency", {}).get("r"),
+        retry_after=_seconds(headers.get("Retry-After")),
+    )
+
+
+def is_hourly(limits: RateLimits, text: str) -> bool:
+    """Whether a 429 comes from the rolling hour, by its headers first and its text otherwise."""
+    if limits.hourly_remaining is not None:
+        return limits.hourly_remaining <= 0
+    counted = _IN_LAST_HOUR.search(text)
+    return counted is not None and int(counted[1]) > int(counted[2])
+
+
+def _items(header: str) -> dict[str, dict[str, int]]:
+    return {
+        item["policy"]: {name: int(value) for name, value in _PARAMETER.findall(item["parameters"]) if value.isdigit()}
+        for item in _ITEM.finditer(header)
+    }
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds < float("inf") else None

@@ -1,0 +1,128 @@
+"""When to send a request again, and how long to wait first: the one layer that decides it.
+
+Steps and runs of Dagster retry nothing on top of this. Only TransientError is retried. A wait that the server asks for
+is never undercut: one longer than `max_wait_seconds` ends the attempts instead.
+"""
+
+import datetime
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from mixpanel_assets.errors import Cancelled, MixpanelError, TransientError
+from mixpanel_assets.mixpanel.http import UnreachableError
+
+T = TypeVar("T")
+
+# A host that cannot be reached at all is more often a typo than an outage: say so within seconds.
+_UNREACHABLE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential backoff with jitter.
+
+    Attributes:
+        max_attempts: Requests sent for one page or chunk at the most, the first included.
+        base_seconds: The first wait; each further one doubles. Up to half of it again is added at random.
+        max_backoff_seconds: Longest wait of our own choice.
+        max_wait_seconds: Longest wait that is obeyed when the server asks for it; beyond it, no further attempt is
+        made.
+    """
+
+    max_attempts: int = 5
+    base_seconds: float = 2.0
+    max_backoff_seconds: float = 60.0
+    max_wait_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request: its times in UTC, and its error if it failed. `wait_seconds` is the pause that followed."""
+
+    started_at: datetime.datetime
+    ended_at: datetime.datetime
+    error: str | None = None
+    wait_seconds: float = 0.0
+
+
+class Retrier:
+    """Calls a function until it succeeds or the policy says stop, and remembers each attempt.
+
+    Args:
+        policy: How often and how long.
+        stop: Set when the run is asked to end; a wait ends at once then.
+        log: Told of each failed attempt and the wait that follows.
+    """
+
+    def __init__(self, policy: RetryPolicy, stop: threading.Event, log: logging.Logger) -> None:
+        self._policy = policy
+        self._stop = stop
+        self._log = log
+        self.attempts: list[Attempt] = []
+
+    def call(self, function: Callable[[], T]) -> T:
+        """The function's result.
+
+        Raises:
+            MixpanelError: the last attempt's error.
+            Cancelled: the run was asked to end.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientError),
+            wait=self._wait_seconds,
+            stop=self._is_over,
+            sleep=self._sleep,
+            before_sleep=self._note_wait,
+            reraise=True,
+        )
+        result: T = retrying(self._attempt, function)
+        return result
+
+    def _attempt(self, function: Callable[[], T]) -> T:
+        if self._stop.is_set():
+            raise Cancelled("cancelled before the request was sent")
+        started_at = datetime.datetime.now(datetime.timezone.utc)
+        error: str | None = None
+        try:
+            return function()
+        except MixpanelError as failure:
+            error = str(failure)
+            raise
+        finally:
+            self.attempts.append(Attempt(started_at, datetime.datetime.now(datetime.timezone.utc), error))
+
+    def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
+        backoff = tenacity.wait_exponential(multiplier=self._policy.base_seconds, max=self._policy.max_backoff_seconds)
+        jitter = tenacity.wait_random(0, self._policy.base_seconds / 2)
+        return max(_asked(state), backoff(state)) + jitter(state)
+
+    def _is_over(self, state: tenacity.RetryCallState) -> bool:
+        unreachable = isinstance(_error(state), UnreachableError)
+        most = min(_UNREACHABLE_ATTEMPTS, self._policy.max_attempts) if unreachable else self._policy.max_attempts
+        return state.attempt_number >= most or _asked(state) > self._policy.max_wait_seconds
+
+    def _note_wait(self, state: tenacity.RetryCallState) -> None:
+        last = self.attempts[-1]
+        wait = state.upcoming_sleep
+        self.attempts[-1] = Attempt(last.started_at, last.ended_at, last.error, round(wait, 3))
+        self._log.warning(
+            f"{last.error}; attempt {state.attempt_number} of {self._policy.max_attempts}, again in {wait:.1f} s"
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Cancelled("cancelled while waiting to try again")
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _asked(state: tenacity.RetryCallState) -> float:
+    error = _error(state)
+    return error.retry_after or 0.0 if isinstance(error, TransientError) else 0.0

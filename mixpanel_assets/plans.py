@@ -1,0 +1,93 @@
+"""How many pages, which chunks, and what is owed: arithmetic only. No clock, no file, no request.
+
+What a server says is taken as its word about the whole: pages that contradict it are refused here, in one place.
+"""
+
+import math
+from collections.abc import Callable
+
+from mixpanel_assets.errors import RestartError
+from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError
+
+HOURLY_QUERIES = 60
+# From here on a sync is worth a warning: little is left of the hour for anything else.
+WARN_SHARE = 0.8
+
+
+def page_count(total: int, page_size: int) -> int:
+    """Pages that hold `total` profiles; page 0 exists even when it is empty."""
+    return max(1, math.ceil(total / page_size))
+
+
+def rows_due(page: int, total: int, page_size: int) -> int:
+    """Rows that page must hold when `total` profiles lie on pages of `page_size`."""
+    return max(0, min(page_size, total - page * page_size))
+
+
+def last_page_index(is_full: Callable[[int], bool]) -> int:
+    """The last page that holds rows, when the server does not say how many there are.
+
+    Args:
+        is_full: Fetches a page and says whether it holds a whole page of rows. Page 0 counts as full.
+
+    Doubles until a page is not full, then halves the gap: 2 log2(pages) requests. The page returned is the first that
+    is not full; it may be empty.
+    """
+    full, probe = 0, 1
+    while is_full(probe):
+        full, probe = probe, probe * 2
+    not_full = probe
+    while not_full - full > 1:
+        middle = (full + not_full) // 2
+        if is_full(middle):
+            full = middle
+        else:
+            not_full = middle
+    return not_full
+
+
+def check_first_page(page: EngagePage) -> None:
+    """Refuse a page 0 that no plan can be made from.
+
+    Raises:
+        MalformedPageError: it is short, or names no session for the pages after it.
+    """
+    page_size = page_size_of(page)
+    if page.total is not None:
+        check_page(page, page_size, rows_due(0, page.total, page_size))
+    more = page.served >= page_size if page.total is None else page.total > page_size
+    if more and page.session_id is None:
+        raise MalformedPageError("page 0: the answer names no session_id, though more pages follow")
+
+
+def page_size_of(first: EngagePage) -> int:
+    """Rows on a full page, by page 0: what the server says, else what it served."""
+    return first.page_size or first.served or 1
+
+
+def check_page(page: EngagePage, page_size: int, due: int | None) -> None:
+    """Refuse a page that does not fit the plan made from page 0.
+
+    Args:
+        page: The page as served.
+        page_size: Rows on a full page, by page 0's answer.
+        due: Rows it must hold, None where only the server knows.
+
+    Raises:
+        RestartError: the server cut the pages anew; indices no longer mean the same rows.
+        MalformedPageError: the page is short.
+    """
+    if page.page_size not in (None, page_size):
+        raise RestartError(f"page {page.page}: the server changed page_size from {page_size} to {page.page_size}")
+    if due is not None and page.served < due:
+        raise MalformedPageError(f"page {page.page}: {page.served} of {due} rows came")
+
+
+def quota_warning(pages: int) -> str | None:
+    """A word of warning when a sync of so many pages would use most of the hourly quota, if each page counted."""
+    if pages < WARN_SHARE * HOURLY_QUERIES:
+        return None
+    share = pages / HOURLY_QUERIES
+    return (
+        f"{pages} pages are {share:.0%} of the hourly quota of {HOURLY_QUERIES} queries, should Mixpanel count them all"
+    )

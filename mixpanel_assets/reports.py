@@ -1,0 +1,74 @@
+"""What a materialization says about its sync: counts, failures with reasons, and the content's version.
+
+Plain values and Markdown for people and for `mp`; the names are fixed, others read them. Row counts of the table are
+added by the IO manager, which alone knows them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mixpanel_assets.snapshots import expected_total
+from mixpanel_assets.staging import PageResult, Snapshot
+
+_MOST_REASONS = 100
+
+
+@dataclass(frozen=True)
+class LastProfilesSync:
+    """What the last materialization said: the snapshot, and its pages that failed."""
+
+    snapshot_id: str
+    failed_pages: list[int]
+
+
+def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapping[str, Any]:
+    """Metadata of one `mixpanel/profiles` materialization."""
+    failed = [result for result in results if not result.came]
+    metadata: dict[str, Any] = {
+        "failed_page_indices": dg.MetadataValue.json([result.page_index for result in failed]),
+        "successful_pages": len(results) - len(failed),
+        "failed_pages": len(failed),
+        "total_pages": len(results),
+        "total_reported": _number(expected_total(snapshot, results)),
+        "session_id": snapshot.session_id or dg.MetadataValue.null(),
+        "snapshot_id": snapshot.id,
+        "session_restarts": snapshot.restarts,
+        "counted_requests": sum(result.counted_requests for result in results),
+        "requests": sum(len(result.attempts) for result in results),
+        "rejected_rows": sum(result.rejected for result in results),
+        "repaired_rows": sum(result.repaired for result in results),
+    }
+    if failed:
+        metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
+    return metadata
+
+
+def last_profiles_sync(metadata: Mapping[str, dg.MetadataValue[Any]]) -> LastProfilesSync:
+    """Read back what `profiles_metadata` wrote; absent entries mean nothing failed."""
+    failed = metadata["failed_page_indices"].value if "failed_page_indices" in metadata else []
+    snapshot_id = metadata["snapshot_id"].value if "snapshot_id" in metadata else ""
+    return LastProfilesSync(str(snapshot_id), [int(page) for page in failed or []])
+
+
+def data_version(results: Sequence[PageResult]) -> dg.DataVersion:
+    """A version that changes when the content does."""
+    return dg.DataVersion(hashlib.sha256("".join(result.digest for result in results).encode()).hexdigest()[:32])
+
+
+def _failures_table(failed: Sequence[PageResult]) -> str:
+    lines = ["| page | attempts | seconds waited | reason |", "|---|---|---|---|"]
+    for result in failed[:_MOST_REASONS]:
+        waited = sum(attempt.wait_seconds for attempt in result.attempts)
+        reason = (result.error or "").replace("|", "\\|")
+        lines.append(f"| {result.page_index} | {len(result.attempts)} | {waited:.1f} | {reason} |")
+    if len(failed) > _MOST_REASONS:
+        lines.append(f"\nand {len(failed) - _MOST_REASONS} more")
+    return "\n".join(lines)
+
+
+def _number(value: int | None) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.null() if value is None else dg.MetadataValue.int(value)

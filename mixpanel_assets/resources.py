@@ -1,0 +1,83 @@
+"""Dagster's clothes for the client, the staging folder and the warehouse. What they do is in the core modules.
+
+No field holds a secret: credentials are read from the environment when a run needs them, so they are in no run config,
+no `repr` and no instance.
+"""
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from mixpanel_assets import settings
+from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.staging import SnapshotFolder
+from mixpanel_assets.stopping import stop_requested
+from mixpanel_assets.warehouse import Warehouse
+
+
+class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
+    """The Mixpanel project that the `MP_*` variables name."""
+
+    max_attempts: int = Field(default=5, ge=1, description="Requests for one page or chunk at the most.")
+    retry_base_seconds: float = Field(default=2.0, ge=0, description="First wait before a retry; it doubles.")
+    max_wait_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="Longest wait that is obeyed when Mixpanel asks for one; beyond it, the page fails.",
+    )
+    _client: MixpanelClient | None = PrivateAttr(default=None)
+
+    def client(self) -> MixpanelClient:
+        """The client of this run.
+
+        Raises:
+            ConfigurationError: credentials are missing.
+        """
+        if self._client is None:
+            policy = RetryPolicy(
+                max_attempts=self.max_attempts,
+                base_seconds=self.retry_base_seconds,
+                max_wait_seconds=self.max_wait_seconds,
+            )
+            self._client = MixpanelClient(settings.project(), policy=policy, stop=stop_requested())
+        return self._client
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        # A client belongs to one run: its waits end with that run's wish to stop.
+        self._client = None
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+class StagingResource(dg.ConfigurableResource["StagingResource"]):
+    """Where pages wait between Mixpanel and DuckDB."""
+
+    folder: str = Field(default="", description="Folder for staged files; default: `staging` in DAGSTER_HOME.")
+
+    @property
+    def root(self) -> Path:
+        """The folder as a path."""
+        return Path(self.folder) if self.folder else settings.home() / "staging"
+
+    def snapshot(self, snapshot_id: str) -> SnapshotFolder:
+        """The folder of one snapshot."""
+        return SnapshotFolder(self.root, snapshot_id)
+
+
+class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
+    """The DuckDB file, for ops and checks that look at it. Only the IO manager writes."""
+
+    database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+
+    def open(self, log: dg.DagsterLogManager) -> Warehouse:
+        """The warehouse; waits for a lock are said to `log`."""
+        return Warehouse(warehouse_path(self.database), log.warning)
+
+
+def warehouse_path(database: str) -> Path:
+    """The configured file, or the environment's."""
+    return Path(database).expanduser().absolute() if database else settings.duckdb_path()

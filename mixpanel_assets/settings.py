@@ -1,0 +1,121 @@
+"""What the environment says: credentials, addresses and places. Nothing else in the package reads os.environ.
+
+Read when a run needs it, never at import, so definitions load on a machine where nothing is set. Settings of one sync
+(filters, page size) are run config and live beside their asset.
+"""
+
+import datetime
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mixpanel_assets.errors import ConfigurationError
+
+QUERY_URLS = {
+    "us": "https://mixpanel.com/api/query",
+    "eu": "https://eu.mixpanel.com/api/query",
+    "in": "https://in.mixpanel.com/api/query",
+}
+EXPORT_URLS = {
+    "us": "https://data.mixpanel.com/api/2.0",
+    "eu": "https://data-eu.mixpanel.com/api/2.0",
+    "in": "https://data-in.mixpanel.com/api/2.0",
+}
+DEFAULT_EVENTS_START_DATE = "2024-01-01"
+
+
+@dataclass(frozen=True)
+class Project:
+    """One Mixpanel project and the service account that may read it.
+
+    `secret` is kept out of `repr`, so that no log or error can show it.
+    """
+
+    username: str
+    secret: str = field(repr=False)
+    project_id: str
+    query_url: str
+    export_url: str
+
+
+def project() -> Project:
+    """The project that the `MP_*` variables name.
+
+    Raises:
+        ConfigurationError: a variable is missing or malformed.
+    """
+    missing = [name for name in ("MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID") if not _variable(name)]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID"
+        )
+    project_id = _variable("MP_PROJECT_ID")
+    if not project_id.isdigit():
+        raise ConfigurationError("MP_PROJECT_ID must be the project's number, as in its URL: digits only")
+    return Project(
+        username=_variable("MP_USERNAME"),
+        secret=_variable("MP_SECRET"),
+        project_id=project_id,
+        query_url=_base_url("MP_QUERY_URL", QUERY_URLS),
+        export_url=_base_url("MP_EXPORT_URL", EXPORT_URLS),
+    )
+
+
+def home() -> Path:
+    """DAGSTER_HOME, or `dagster_home` in the current directory when it is not set."""
+    return Path(_variable("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
+
+
+def duckdb_path() -> Path:
+    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel.duckdb` in DAGSTER_HOME."""
+    configured = _variable("MP_DUCKDB_PATH")
+    return Path(configured).expanduser().absolute() if configured else home() / "mixpanel.duckdb"
+
+
+def timezone() -> ZoneInfo:
+    """The project's time zone, `MP_TIMEZONE`, in which Mixpanel counts its days.
+
+    Raises:
+        ConfigurationError: the zone is unknown.
+    """
+    name = _variable("MP_TIMEZONE") or "UTC"
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigurationError(
+            f"MP_TIMEZONE {name!r} is not a known time zone: use a name such as Europe/Berlin"
+        ) from None
+
+
+def events_start_date() -> datetime.date:
+    """The first partition of `mixpanel/events`: `MP_EVENTS_START_DATE`.
+
+    Raises:
+        ConfigurationError: not an ISO date.
+    """
+    text = _variable("MP_EVENTS_START_DATE") or DEFAULT_EVENTS_START_DATE
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"MP_EVENTS_START_DATE {text!r} is not a date: write it as 2024-01-31") from None
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _base_url(override: str, by_region: dict[str, str]) -> str:
+    configured = _variable(override)
+    if configured:
+        parts = urlsplit(configured)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"{override} is not an http(s) URL")
+        if parts.username or parts.password:
+            raise ConfigurationError(f"{override} must not hold credentials: use MP_USERNAME and MP_SECRET")
+        return configured.rstrip("/")
+    region = (_variable("MP_REGION") or "us").lower()
+    if region not in by_region:
+        raise ConfigurationError(f"MP_REGION {region!r} is unknown: use one of {', '.join(by_region)}")
+    return by_region[region]

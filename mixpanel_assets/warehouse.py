@@ -1,0 +1,172 @@
+"""The DuckDB file: how it is opened, what its tables are, and how a sync becomes visible: one transaction, old or new.
+
+The connection is held only while publishing, since DuckDB lets one process write and nobody else read meanwhile.
+Writers in this process take turns. No Dagster here, and no request; rows go from staged files into DuckDB by its own
+readers.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from mixpanel_assets.errors import WarehouseError
+
+SCHEMA = "mixpanel"
+# A dashboard's query is over within this; a run waits as long with its rows safely staged.
+LOCK_WAIT_SECONDS = 60.0
+# Before the first request, a file that stays locked is more likely left open somewhere: say so soon.
+PREFLIGHT_WAIT_SECONDS = 5.0
+_LOCK_POLL_SECONDS = 0.2
+_LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
+_SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
+_TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
+_writers: dict[Path, threading.Lock] = {}
+_writers_guard = threading.Lock()
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """One DuckDB file.
+
+    Attributes:
+        path: The file; it is made when it is not there, its folder is not.
+        say: Told, in a line, when a lock is waited for.
+    """
+
+    path: Path
+    say: Say = lambda line: None
+
+    def check_ready(self) -> None:
+        """Refuse a path that could not be published to, before anything is fetched for it.
+
+        Raises:
+            WarehouseError: one line that says what to do.
+        """
+        if self.path.exists():
+            self._open(PREFLIGHT_WAIT_SECONDS).close()
+        elif not self.path.parent.is_dir():
+            raise WarehouseError(f"the folder {self.path.parent} does not exist: make it, or set MP_DUCKDB_PATH")
+        else:
+            _check_writable(self.path.parent)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in a transaction: committed at the end, rolled back on any error, always closed.
+
+        Its current schema is `mixpanel`: tables go by their bare names.
+
+        Raises:
+            WarehouseError: the file cannot be opened or written; it holds what it held.
+        """
+        with self._turn():
+            connection = self._open(LOCK_WAIT_SECONDS)
+            try:
+                connection.begin()
+                connection.execute(f"create schema if not exists {_schema_path(connection)}")
+                connection.execute(f"use {_schema_path(connection)}")
+                yield connection
+                connection.commit()
+            except duckdb.Error as error:
+                # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
+                raise _explained(error, self.path) from error
+            finally:
+                connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for queries, its current schema `mixpanel`.
+
+        Not read-only, so that it can share the file with a writer of this process.
+        """
+        connection = self._open(LOCK_WAIT_SECONDS)
+        try:
+            if not count(connection, _SCHEMAS, [SCHEMA]):
+                raise WarehouseError(f"{self.path} holds nothing of Mixpanel yet: sync first")
+            connection.execute(f"use {_schema_path(connection)}")
+            yield connection
+        except duckdb.Error as error:
+            raise _explained(error, self.path) from error
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with _writers_guard:
+            turn = _writers.setdefault(self.path, threading.Lock())
+        with turn:
+            yield
+
+    def _open(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + wait_seconds
+        told = False
+        while True:
+            try:
+                return duckdb.connect(str(self.path))
+            except duckdb.Error as error:
+                holder = _lock_holder(error)
+                if holder is None or time.monotonic() >= deadline:
+                    raise _explained(error, self.path) from None
+                if not told:
+                    self.say(f"{self.path} is held by {holder}; waiting up to {wait_seconds:.0f} s for it")
+                    told = True
+                time.sleep(_LOCK_POLL_SECONDS)
+
+
+def table_exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether `mixpanel.<table>` is there."""
+    return count(connection, _TABLES, [SCHEMA, table]) > 0
+
+
+def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:
+    """The schema with its catalog. DuckDB names the catalog after the file, and in the default file, mixpanel.duckdb,
+    plain `mixpanel` could mean either and is refused."""
+    [(catalog,)] = connection.execute("select current_database()").fetchall()
+    quoted = str(catalog).replace('"', '""')
+    return f'"{quoted}".{SCHEMA}'
+
+
+def count(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()) -> int:
+    """The single number that a query returns."""
+    [(number,)] = connection.execute(query, parameters).fetchall()
+    return int(number)
+
+
+def _lock_holder(error: duckdb.Error) -> str | None:
+    text = str(error)
+    if "lock" not in text.lower():
+        return None
+    found = _LOCK_HOLDER.search(text)
+    return f"process {found['pid']} ({Path(found['program']).name})" if found else "another process"
+
+
+def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
+    text = " ".join(str(error).split())
+    holder = _lock_holder(error)
+    if holder is not None:
+        return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
+    if isinstance(error, duckdb.ConnectionException):
+        return WarehouseError(f"{path} is open in this process with other settings: close that connection first")
+    if "not a valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
+        return WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
+    if isinstance(error, duckdb.IOException):
+        return WarehouseError(f"cannot use {path}, which is as it was: {text}")
+    return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".mixpanel-assets-{time.monotonic_ns()}"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise WarehouseError(
+            f"cannot write in {folder} ({error.strerror}): set MP_DUCKDB_PATH to another folder"
+        ) from None
