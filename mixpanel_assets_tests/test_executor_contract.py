@@ -28,8 +28,10 @@ CALLED: list[tuple[Callable[..., Any], list[str]]] = [
     (ExecuteRunWithPlanIterable.__init__, ["execution_plan", "iterator", "execution_context_manager"]),
     (
         PlanExecutionContextManager.__init__,
-        "job execution_plan run_config dagster_run instance retry_mode raise_on_error output_capture"
-        " step_dependency_config".split(),
+        [
+            *("job", "execution_plan", "run_config", "dagster_run", "instance", "retry_mode"),
+            *("raise_on_error", "output_capture", "step_dependency_config"),
+        ],
     ),
     (PlanExecutionContext.for_step, ["step", "known_state"]),
     (ExecutionPlan.start, ["retry_mode", "max_concurrent", "instance_concurrency_context", "step_dependency_config"]),
