@@ -8,13 +8,17 @@ import base64
 import gzip
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -167,7 +171,7 @@ class TestEngage:
 
     def test_expired_sessions_are_lost(self, caller: Caller) -> None:
         session = caller.engage(page=0).json["session_id"]
-        caller.sandbox.expire_sessions()  # red without
+        caller.sandbox.expire_sessions()  # red when it leaves them open
         assert caller.engage(page=1, session_id=session).status == 400
 
     def test_page_size_is_honoured_capped_or_ignored(self, caller: Caller) -> None:
@@ -224,6 +228,12 @@ class TestEngage:
         assert zipped.json["results"] == plain.json["results"]
         small = caller.engage({"Accept-Encoding": "gzip"}, page=0, page_size=1)
         assert small.headers["Content-Encoding"] is None  # 1400 bytes or less
+
+    def test_a_full_page_is_one_list(self) -> None:
+        # Rows are written in blocks of 512: red without the comma between two blocks.
+        with Sandbox(Population(profiles=1_030)) as sandbox:
+            answer = Caller(sandbox).engage(page=0)
+            assert len(set(answer.ids)) == len(answer.ids) == 1_000
 
     def test_nobody_is_a_page_without_rows(self) -> None:
         with Sandbox(Population(profiles=0)) as empty:
@@ -300,7 +310,7 @@ class TestExport:
             assert caller.export(DAY).status == 200
             future = caller.export(DAY, "2024-01-03")
             assert (future.status, future.json["error"]) == (400, "to_date cannot be later than today")
-            for bad in ("2024-1-1", "2024-02-30", "", "x"):
+            for bad in ("2024-1-1", "2024-02-30", "20240102", "2024-W01-1", "", "x"):
                 assert caller.export(bad, DAY).status == 400
             assert caller.export(DAY, "2024-01-01").status == 400
 
@@ -336,8 +346,12 @@ class TestPopulation:
             population = Population(profiles=30, seed=seed, events_per_day=20, hostile=True)
             return list(population.profiles()), list(population.events(DAY))
 
-        assert content(7) == content(7)
-        assert content(7) != content(8)
+        (people, events), (others, other_events) = content(7), content(8)
+        assert content(7) == (people, events)
+        made_up = {who for who, _ in people if "-4" in who}
+        assert len(made_up) > 20
+        assert not made_up & {who for who, _ in others}
+        assert not set(events) & set(other_events)
 
     def test_sizes_are_those_of_real_rows(self) -> None:
         population = Population(profiles=200, events_per_day=200)
@@ -495,6 +509,12 @@ class TestLimits:
             assert answer.json == {"error": "too many export requests in progress for this project"}
         with Sandbox(Population(events_per_day=1), limits=Limits(exports_per_hour=1)) as sandbox:
             assert [Caller(sandbox).export().status for _ in range(2)] == [200, 429]
+
+    def test_clear_empties_the_windows(self) -> None:
+        with Sandbox(limits=Limits(queries_per_hour=1)) as sandbox:
+            for _ in range(2):
+                assert Caller(sandbox).engage(page=0).status == 200
+                sandbox.clear()
 
     def test_limits_can_be_only_observed(self) -> None:
         with Sandbox(limits=Limits(queries_per_hour=1, enforce=False)) as sandbox:
@@ -762,6 +782,31 @@ class TestJournal:
         connection.close()
         with pytest.raises(RuntimeError, match="not running"):
             _ = sandbox.url
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminate() cannot be caught on Windows")
+def test_the_foreground_ends_on_sigterm_and_leaves_no_file(tmp_path: Path) -> None:
+    code = (
+        "from mixpanel_assets.sandbox import Population, Sandbox\n"
+        "sandbox = Sandbox(Population(events_per_day=3_000))\n"
+        "sandbox.start()\n"
+        f"sandbox.warm({DAY!r})\n"
+        "print(sandbox.url, flush=True)\n"
+        "sandbox.serve_forever()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert list(tmp_path.iterdir()) != []
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        connection.request("GET", "/sandbox/journal")
+        assert connection.getresponse().status == 200
+        connection.close()
+        time.sleep(0.1)  # from the printed line into serve_forever
+        process.terminate()
+        assert process.wait(20) == 0  # red with the default handler: -15, and the files stay
+    assert list(tmp_path.iterdir()) == []
 
 
 class TestControl:

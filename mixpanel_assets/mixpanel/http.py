@@ -6,6 +6,7 @@ retry.py's; what a good body means is engage.py's and export.py's.
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,12 +31,14 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
 READ_TIMEOUT_SECONDS = 120.0
 _ERROR_TEXT_LENGTH = 300
+# How urllib3 begins its messages: which object, not what happened.
+_CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
 # An error body is read up to here and no further: it is only quoted.
 _ERROR_BODY_BYTES = 64 * 1024
 
 
 class UnreachableError(TransientError):
-    """No connection came about: wrong host, no network, or nobody listens."""
+    """No connection has come about yet: wrong host, no network, or nobody listens."""
 
 
 class ServerTimeoutError(TransientError):
@@ -70,6 +73,7 @@ class Transport:
         self._timeout = (connect_timeout, read_timeout)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        self._has_answered = False
 
     def send(self, request: Request) -> requests.Response:
         """Send once. The response's body is not read yet: the caller reads it and closes the response.
@@ -89,6 +93,7 @@ class Transport:
             )
         except requests.RequestException as error:
             raise self.network_error(error, request.what) from None
+        self._has_answered = True
         if response.status_code == 200:
             return response
         with response:
@@ -107,13 +112,11 @@ class Transport:
         host = urlsplit(self._project.query_url).netloc
         if isinstance(error, requests.exceptions.SSLError):
             return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(_root_cause(error))}")
-        if isinstance(error, requests.exceptions.ConnectTimeout):
-            return UnreachableError(f"{what}: no connection within {self._timeout[0]:g} s: check network and MP_REGION")
         if isinstance(error, requests.exceptions.ReadTimeout):
             return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
         cause = _root_cause(error)
-        if isinstance(error, requests.exceptions.ConnectionError) and _never_connected(error):
-            return UnreachableError(f"{what}: cannot reach Mixpanel ({cause}): check network, MP_REGION and MP_*_URL")
+        if not self._has_answered and _never_connected(error):
+            return UnreachableError(f"{what}: cannot reach {host} ({cause}): check network, MP_REGION and MP_*_URL")
         if isinstance(
             error,
             (
@@ -225,10 +228,12 @@ def _root_cause(error: BaseException) -> str:
     while True:
         inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
         if not isinstance(inner, BaseException):
-            return _one_line(str(error).rsplit(">: ", 1)[-1]) or type(error).__name__
+            return _one_line(_CONNECTION.sub("", str(error))) or type(error).__name__
         error = inner
 
 
-def _never_connected(error: requests.exceptions.ConnectionError) -> bool:
+def _never_connected(error: Exception) -> bool:
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
     text = repr(error)
     return "NewConnectionError" in text or "NameResolutionError" in text

@@ -18,8 +18,9 @@ from mixpanel_assets.mixpanel.http import UnreachableError
 
 T = TypeVar("T")
 
-# A host that cannot be reached at all is more often a typo than an outage: say so within seconds.
+# A host that was never reached is more often a typo than an outage: three quick attempts, and say so.
 _UNREACHABLE_ATTEMPTS = 3
+_UNREACHABLE_HASTE = 0.25
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Retrier:
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         backoff = tenacity.wait_exponential(multiplier=self._policy.base_seconds, max=self._policy.max_backoff_seconds)
         jitter = tenacity.wait_random(0, self._policy.base_seconds / 2)
-        return max(_asked(state), backoff(state)) + jitter(state)
+        haste = _UNREACHABLE_HASTE if isinstance(_error(state), UnreachableError) else 1.0
+        return max(_asked(state), haste * backoff(state)) + haste * jitter(state)
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         unreachable = isinstance(_error(state), UnreachableError)

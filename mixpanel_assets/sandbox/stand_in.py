@@ -12,10 +12,10 @@ an endpoint answers (engage.py, export.py), limits (limits.py), connections (ser
 import base64
 import hmac
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from types import TracebackType
 
 from mixpanel_assets.sandbox.bodies import Shelf
@@ -90,12 +90,18 @@ class Sandbox:
         self._shelf.close()
 
     def serve_forever(self) -> None:
-        """Answer in the foreground until interrupted; starts the sandbox when it is not running."""
+        """Answer in the foreground until Ctrl-C or SIGTERM; starts the sandbox when it is not running. Main thread."""
         if self._server is None:
             self.start()
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
-        self.stop()
+        # The default would end the process here and now, and leave the temporary files behind.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            while True:
+                time.sleep(0.5)  # not one endless wait: on Windows Ctrl-C would not end that
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     @property
     def url(self) -> str:
