@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from mixpanel_assets.event_log import RunEventLog
@@ -208,6 +209,34 @@ class TestPools:
         assert [process.wait(PATIENCE_SECONDS) for process in runs] == [0, 0]
         assert len(words(lines, "begin")) == 50
         assert most_in_flight(journal(lines)) == 2
+
+    def test_a_slot_is_claimed_once(self, home: Path, instance: dg.DagsterInstance) -> None:
+        # Two runs claim the only slot, with a pause between Dagster's look for a free slot and its taking. Red with
+        # BEGIN instead of BEGIN IMMEDIATE (locked), and with Dagster's plain event log (both get the slot).
+        instance.event_log_storage.set_concurrency_slots(POOL, 1)
+        storages = [RunEventLog(f"{home}/history/runs", name) for name in ("one", "two")]
+        claims: list[bool] = []
+
+        def claim(name: str, storage: SqliteEventLogStorage) -> None:
+            storage.add_pending_step(POOL, name, "step", should_assign=True)
+            claims.append(storage.claim_concurrency_slot(POOL, name, "step").is_claimed)
+
+        def pause(*arguments: Any) -> None:
+            if "FROM concurrency_slots" in arguments[2]:
+                time.sleep(0.3)
+
+        sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", pause)
+        try:
+            threads = [threading.Thread(target=claim, args=(f"run {i}", s)) for i, s in enumerate(storages)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", pause)
+            for storage in storages:
+                storage.close()
+        assert sorted(claims) == [False, True]
 
     def test_runs_take_turns(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:
         # Red when a run may wait with all its pages at once: the short run ends after the long one.
