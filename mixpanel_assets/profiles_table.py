@@ -105,10 +105,10 @@ def _load_staged(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) 
     connection.execute(
         """
         insert into staged_profiles
-        select page, row, profile[1], profile[2]::json, try_cast(profile[2]::json ->> '$."$last_seen"' as timestamp)
+        select page, row, distinct_id, properties::json, try_cast(properties::json ->> '$."$last_seen"' as timestamp)
         from read_json(?, format = 'newline_delimited', maximum_object_size = ?,
-                       columns = {page: 'INTEGER', row: 'INTEGER', profile: 'VARCHAR[]'})
-        qualify row_number() over (partition by profile[1] order by page desc, row desc) = 1
+                       columns = {page: 'INTEGER', row: 'INTEGER', distinct_id: 'VARCHAR', properties: 'VARCHAR'})
+        qualify row_number() over (partition by distinct_id order by page desc, row desc) = 1
         """,
         [_names(files), max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))],
     )
@@ -126,7 +126,7 @@ def _refuse_large_removal(before: int, removed: int, most: float) -> None:
 
 def _replace_rejected(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
     connection.execute(f"delete from {REJECTED_TABLE} where asset = 'profiles'")
-    files = [staged.folder.rejected_file(page.page_index) for page in staged.pages if page.rejected or page.repaired]
+    files = [staged.folder.rejected_file(page.page_index) for page in staged.pages if page.rejected]
     if files:
         connection.execute(
             f"insert into {REJECTED_TABLE} select 'profiles', source, row, reason, text, ? from read_json(?, "

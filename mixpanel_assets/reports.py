@@ -39,12 +39,25 @@ def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapp
         "session_restarts": snapshot.restarts,
         "counted_requests": sum(result.counted_requests for result in results),
         "requests": sum(len(result.attempts) for result in results),
+        "fetched_rows": sum(result.rows for result in results),
         "rejected_rows": sum(result.rejected for result in results),
-        "repaired_rows": sum(result.repaired for result in results),
+        "repaired_characters": sum(result.repairs for result in results),
     }
     if failed:
         metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
     return metadata
+
+
+def page_metadata(result: PageResult) -> dict[str, Any]:
+    """What one finished page says, in the UI and to progress bars."""
+    metadata: dict[str, Any] = {"page_index": result.page_index, "rows": result.rows, "seconds": _seconds(result)}
+    return metadata if result.error is None else {**metadata, "error": result.error}
+
+
+def plan_metadata(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None) -> dict[str, Any]:
+    """What a plan says: pages in all, those ordered now, and page 0 if it was fetched with the plan."""
+    metadata: dict[str, Any] = {"total_pages": snapshot.pages, "pages_ordered": len(pages)}
+    return metadata if first is None else {**metadata, **page_metadata(first)}
 
 
 def last_profiles_sync(metadata: Mapping[str, dg.MetadataValue[Any]]) -> LastProfilesSync:
@@ -68,6 +81,13 @@ def _failures_table(failed: Sequence[PageResult]) -> str:
     if len(failed) > _MOST_REASONS:
         lines.append(f"\nand {len(failed) - _MOST_REASONS} more")
     return "\n".join(lines)
+
+
+def _seconds(result: PageResult) -> float:
+    """From the first request for a page to the end of its last."""
+    if not result.attempts:
+        return 0.0
+    return round((result.attempts[-1].ended_at - result.attempts[0].started_at).total_seconds(), 3)
 
 
 def _number(value: int | None) -> dg.MetadataValue[Any]:

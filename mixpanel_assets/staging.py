@@ -11,10 +11,8 @@ failed can be fetched later and joined with the rest. What travels between ops a
 never rows.
 """
 
-import dataclasses
 import datetime
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -23,11 +21,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeVar
+
+import msgspec
 
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery, RejectedRow
+from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.retry import Attempt
+
+T = TypeVar("T")
 
 # A partial snapshot waits so long for its failed pages to be fetched; Mixpanel's session is gone long before.
 KEEP_SECONDS = 7 * 24 * 3600
@@ -70,7 +72,7 @@ class PageResult:
         ids_digest: Of the set of ids: equal for pages with the same profiles, whatever their order.
         total: Profiles in all as this page reports it.
         rejected: Rows set aside because they are no profiles.
-        repaired: Rows stored with a mended text, and set aside as served.
+        repairs: Characters replaced with U+FFFD because they were no Unicode text.
         error: Why the page did not come, in one line.
         lost_session: The page failed because its session is gone or was cut anew.
         counted_requests: Requests that count against the hourly quota.
@@ -84,7 +86,7 @@ class PageResult:
     ids_digest: str = ""
     total: int | None = None
     rejected: int = 0
-    repaired: int = 0
+    repairs: int = 0
     error: str | None = None
     lost_session: bool = False
     counted_requests: int = 0
@@ -105,66 +107,48 @@ class SnapshotFolder:
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Keep what page 0 said."""
         self._make()
-        with _whole_file(self.path / "snapshot.json") as file:
-            json.dump(_plain(snapshot), file)
+        _write_whole(self.path / "snapshot.json", msgspec.json.encode(snapshot))
 
     def read_snapshot(self) -> Snapshot | None:
         """What page 0 said, or None if these files are gone."""
-        fields = _read_json(self.path / "snapshot.json")
-        if fields is None:
-            return None
-        query = fields.pop("query")
-        if query["output_properties"] is not None:
-            query["output_properties"] = tuple(query["output_properties"])
-        fields["started_at"] = datetime.datetime.fromisoformat(fields["started_at"])
-        return Snapshot(query=ProfileQuery(**query), **fields)
+        return _read(self.path / "snapshot.json", Snapshot)
 
     def write_page(self, page: EngagePage, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
         """Stage the rows of a page; the result's manifest is written last."""
         self._make()
         rows_file = self.rows_file(page.page)
-        digest = hashlib.sha256()
-        with _whole_file(rows_file) as file:
-            for number, row in enumerate(page.rows):
-                line = json.dumps([row.distinct_id, row.properties], ensure_ascii=False)
-                digest.update(line.encode())
-                file.write(f'{{"page":{page.page},"row":{number},"profile":{line}}}\n')
-        set_aside = [*page.rejected, *page.repaired]
-        if set_aside:
-            with _whole_file(self.rejected_file(page.page)) as file:
-                file.writelines(_rejected_line(f"page {page.page}", row) for row in set_aside)
+        lines = _lines(
+            {"page": page.page, "row": number, "distinct_id": row.distinct_id, "properties": row.properties}
+            for number, row in enumerate(page.rows)
+        )
+        _write_whole(rows_file, lines)
+        if page.rejected:
+            rejected = (
+                {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
+                for row in page.rejected
+            )
+            _write_whole(self.rejected_file(page.page), _lines(rejected))
         result = PageResult(
             page_index=page.page,
             rows=len(page.rows),
-            bytes=rows_file.stat().st_size,
-            digest=digest.hexdigest(),
+            bytes=len(lines),
+            digest=hashlib.sha256(lines).hexdigest(),
             ids_digest=_digest_of_ids(page),
             total=page.total,
             rejected=len(page.rejected),
-            repaired=len(page.repaired),
+            repairs=page.repairs,
             counted_requests=counted_requests,
             attempts=tuple(attempts),
         )
-        with _whole_file(self._manifest(page.page)) as file:
-            json.dump(_plain(result), file)
+        _write_whole(self._manifest(page.page), msgspec.json.encode(result))
         return result
 
     def read_page(self, page: int) -> PageResult | None:
         """The result of a page whose file is here, and whole."""
-        fields = _read_json(self._manifest(page))
+        result = _read(self._manifest(page), PageResult)
         rows_file = self.rows_file(page)
-        if fields is None or not rows_file.is_file() or rows_file.stat().st_size != fields["bytes"]:
-            return None
-        fields["attempts"] = tuple(
-            Attempt(
-                datetime.datetime.fromisoformat(attempt["started_at"]),
-                datetime.datetime.fromisoformat(attempt["ended_at"]),
-                attempt["error"],
-                attempt["wait_seconds"],
-            )
-            for attempt in fields["attempts"]
-        )
-        return PageResult(**fields)
+        is_whole = result is not None and rows_file.is_file() and rows_file.stat().st_size == result.bytes
+        return result if is_whole else None
 
     def drop_page(self, page: int) -> None:
         """Forget a staged page that turned out to be wrong."""
@@ -181,7 +165,7 @@ class SnapshotFolder:
         return (self.path / "session-lost").exists()
 
     def rows_file(self, page: int) -> Path:
-        """JSON lines: `page`, `row`, `profile` = [distinct_id, properties as text]."""
+        """JSON lines: `page`, `row`, `distinct_id`, `properties` (JSON as a string, so that it stays as served)."""
         return self.path / f"page-{page:05d}.jsonl"
 
     def rejected_file(self, page: int) -> Path:
@@ -220,38 +204,24 @@ def _digest_of_ids(page: EngagePage) -> str:
     return hashlib.sha256("\n".join(sorted(row.distinct_id for row in page.rows)).encode()).hexdigest()
 
 
-def _rejected_line(source: str, row: RejectedRow) -> str:
-    # Bytes that were not UTF-8 stay readable as \xNN.
-    text = row.text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
-    line = {"source": source, "row": row.row_number, "reason": row.reason, "text": text}
-    return json.dumps(line, ensure_ascii=False) + "\n"
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return msgspec.json.Encoder().encode_lines(rows)
 
 
-def _plain(value: Any) -> Any:
-    """A dataclass as JSON-ready values, times as ISO strings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.isoformat() if isinstance(value, datetime.datetime) else value
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
+def _read(file: Path, type_: type[T]) -> T | None:
+    """What a manifest holds; None if it is not there, or no longer what this version writes."""
     try:
-        fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return msgspec.json.decode(file.read_bytes(), type=type_)
+    except (FileNotFoundError, msgspec.MsgspecError):
         return None
-    return fields
 
 
-@contextmanager
-def _whole_file(file: Path) -> Iterator[TextIO]:
+def _write_whole(file: Path, content: bytes) -> None:
     """A file that appears under its name when all of it is written."""
     partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
     with _disk_errors(file):
         try:
-            with partial.open("w", encoding="utf-8", newline="\n") as stream:
-                yield stream
+            partial.write_bytes(content)
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from mixpanel_assets.errors import RestartError
 from mixpanel_assets.mixpanel import engage
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Transport
-from mixpanel_assets.mixpanel.json_text import decode
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.settings import Project
 
@@ -72,9 +71,7 @@ class MixpanelClient:
             output_properties=None if output_properties is None else tuple(output_properties),
         )
         query.check()
-        payload: dict[str, Any] = json.loads(
-            decode(self.retrier(_LOG).call(lambda: self._page(query, page, session_id)[0]))
-        )
+        payload: dict[str, Any] = json.loads(self.retrier(_LOG).call(lambda: self._page(query, page, session_id)[0]))
         return payload
 
     def fetch_page(

@@ -87,7 +87,7 @@ class ProfileRow:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that cannot be stored as a profile, or not as it came: its place on the page, why, and its text."""
+    """A row that is no profile: its place on the page, why, and its text as served."""
 
     row_number: int
     reason: str
@@ -96,16 +96,30 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class EngagePage:
-    """One page as the server sent it. `served` counts all its rows, those rejected included."""
+    """One page as the server sent it.
+
+    Attributes:
+        page: 0-based index.
+        page_size: Rows on a full page, if the server says so.
+        total: Profiles in all, if the server says so.
+        session_id: The session of this and all further pages.
+        rows: The profiles.
+        rejected: Rows that are none.
+        repairs: Characters replaced with U+FFFD because they were no Unicode text.
+    """
 
     page: int
     page_size: int | None
     total: int | None
     session_id: str | None
-    served: int
     rows: tuple[ProfileRow, ...]
     rejected: tuple[RejectedRow, ...]
-    repaired: tuple[RejectedRow, ...]
+    repairs: int
+
+    @property
+    def served(self) -> int:
+        """Rows that came, those rejected included."""
+        return len(self.rows) + len(self.rejected)
 
 
 def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str | None) -> Request:
@@ -124,71 +138,58 @@ def parse_page(body: bytes, page: int) -> EngagePage:
         MixpanelError: the body reports an error.
     """
     what = f"page {page}"
-    text = json_text.decode(body)
+    body, repairs = json_text.repaired(body)
     try:
-        members = json_text.read_object(text, arrays=("results",))
-    except (ValueError, RecursionError) as error:
+        members = json_text.read_object(body)
+    except ValueError as error:
         raise MalformedPageError(f"{what}: the answer is not whole JSON ({len(body)} bytes): {error}") from None
-    failure = error_in_body({name: member.value for name, member in members.items()}, what)
+    failure = error_in_body(members, what)
     if failure is not None:
         raise failure
-    results = members["results"].value if "results" in members else None
-    if not isinstance(results, list):
-        raise MalformedPageError(f"{what}: the answer has no results")
-    served_page = _whole_number(members, "page")
+    try:
+        results = json_text.read_array(members["results"])
+    except (KeyError, ValueError):
+        raise MalformedPageError(f"{what}: the answer has no results") from None
+    served_page = _number(members, "page")
     if served_page not in (None, page):
         raise MalformedPageError(f"{what}: the server sent page {served_page} instead")
-    return _page_of(members, results, page)
-
-
-def _page_of(members: dict[str, json_text.Value], results: list[json_text.Value], page: int) -> EngagePage:
-    rows: list[ProfileRow] = []
-    rejected: list[RejectedRow] = []
-    repaired: list[RejectedRow] = []
-    for number, element in enumerate(results):
-        row = _profile(element)
-        if isinstance(row, str):
-            rejected.append(RejectedRow(number, row, element.text))
-            continue
-        kept = ProfileRow(
-            json_text.without_lone_surrogates(row.distinct_id),
-            None if row.properties is None else json_text.without_lone_surrogates(row.properties),
-        )
-        if kept != row:
-            repaired.append(
-                RejectedRow(number, "stored with U+FFFD in place of text that is not Unicode", element.text)
-            )
-        rows.append(kept)
-    session_id = members["session_id"].value if "session_id" in members else None
+    rows = [_profile(number, text) for number, text in enumerate(results)]
     return EngagePage(
         page=page,
-        page_size=_whole_number(members, "page_size"),
-        total=_whole_number(members, "total"),
-        session_id=session_id if isinstance(session_id, str) and session_id else None,
-        served=len(results),
-        rows=tuple(rows),
-        rejected=tuple(rejected),
-        repaired=tuple(repaired),
+        page_size=_number(members, "page_size"),
+        total=_number(members, "total"),
+        session_id=(json_text.read_string(members["session_id"]) or None) if "session_id" in members else None,
+        rows=tuple(row for row in rows if isinstance(row, ProfileRow)),
+        rejected=tuple(row for row in rows if isinstance(row, RejectedRow)),
+        repairs=repairs,
     )
 
 
-def _profile(element: json_text.Value) -> ProfileRow | str:
-    """The profile of a row, or the reason why it is none."""
-    if not isinstance(element.value, dict):
-        return "not an object"
-    found = json_text.read_object(element.text)
-    distinct_id = found.get("$distinct_id")
-    # Integers arrive as text (json_text), so a true str is an id as served or a whole number.
-    if distinct_id is None or not isinstance(distinct_id.value, str):
-        return "no $distinct_id" if distinct_id is None else "$distinct_id is neither text nor a whole number"
-    properties = found.get("$properties")
-    if properties is None or properties.value is None:
-        return ProfileRow(distinct_id.value, None)
-    if not isinstance(properties.value, dict):
-        return "$properties is not an object"
-    return ProfileRow(distinct_id.value, properties.text)
+def _profile(number: int, text: json_text.Text) -> ProfileRow | RejectedRow:
+    try:
+        row = json_text.read_object(text)
+    except ValueError:
+        return _rejected(number, "not an object", text)
+    if "$distinct_id" not in row:
+        return _rejected(number, "no $distinct_id", text)
+    distinct_id = json_text.read_string(row["$distinct_id"])
+    if distinct_id is None:
+        distinct_id = json_text.read_whole_number(row["$distinct_id"])
+    if distinct_id is None:
+        return _rejected(number, "$distinct_id is neither text nor a whole number", text)
+    properties = bytes(row["$properties"]).decode() if "$properties" in row else "null"
+    if properties == "null":
+        return ProfileRow(distinct_id, None)
+    if not properties.startswith("{"):
+        return _rejected(number, "$properties is not an object", text)
+    return ProfileRow(distinct_id, properties)
 
 
-def _whole_number(members: dict[str, json_text.Value], name: str) -> int | None:
-    value = members[name].value if name in members else None
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 19 else None
+def _rejected(number: int, reason: str, text: json_text.Text) -> RejectedRow:
+    return RejectedRow(number, reason, bytes(text).decode())
+
+
+def _number(members: dict[str, json_text.Text], name: str) -> int | None:
+    """A count, if the answer has one; more digits than any count of ours are no count."""
+    digits = json_text.read_whole_number(members[name]) if name in members else None
+    return int(digits) if digits is not None and digits.isdecimal() and len(digits) < 19 else None

@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -25,6 +24,7 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.mixpanel import rate_limits
+from mixpanel_assets.mixpanel.json_text import Text
 from mixpanel_assets.settings import Project
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -164,11 +164,11 @@ class Transport:
         return _refusal(status, text, what)
 
 
-def error_in_body(payload: Any, what: str) -> MixpanelError | None:
-    """The error that a JSON body reports under HTTP 200, if it does."""
-    if not isinstance(payload, dict) or ("error" not in payload and payload.get("status") != "error"):
+def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | None:
+    """The error that a JSON object reports under HTTP 200, if it does."""
+    if "error" not in members and bytes(members.get("status", b"")) != b'"error"':
         return None
-    text = _one_line(str(payload.get("error", "no reason given")))
+    text = _one_line(bytes(members.get("error", b"no reason given")).decode())
     refusal = _refusal(200, text, what)
     # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
     if isinstance(refusal, RestartError):
