@@ -4,6 +4,7 @@
     ├── ConfigurationError        stop: a setting or argument is wrong; nothing was sent
     ├── WarehouseError            stop: the DuckDB file cannot be used; what it holds is as it was
     ├── Cancelled                 stop: somebody asked the run to end
+    ├── IncompleteSyncError       fetch again what is missing; what came is stored
     └── MixpanelError             Mixpanel's answer, or its absence
         ├── TransientError        retry: the same request may succeed in seconds
         ├── QuotaError            wait: the rolling hour is spent; a retry in seconds cannot help
@@ -31,6 +32,19 @@ class WarehouseError(MixpanelAssetsError):
 
 class Cancelled(MixpanelAssetsError):
     """The run was asked to stop while this waited."""
+
+
+class IncompleteSyncError(MixpanelAssetsError):
+    """A sync stored what came, and something is missing.
+
+    Args:
+        message: What is missing, in one line.
+        result: What is stored: the result that the sync would have had.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class MixpanelError(MixpanelAssetsError):
@@ -77,3 +91,8 @@ class AuthenticationError(FatalError):
 
 class PlanError(FatalError):
     """The project's plan does not include this API."""
+
+
+def kind_of(error: MixpanelAssetsError) -> str:
+    """The name of the class above that the error belongs to, however specific its own class is."""
+    return next(base.__name__ for base in type(error).__mro__ if base.__module__ == __name__)

@@ -4,7 +4,7 @@ Each op hands on small objects; rows wait in staged files. No SQL and no HTTP he
 snapshots.py's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets import plans, reports, snapshots
-from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError
+from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError, kind_of
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.profiles_table import StagedProfiles
@@ -88,19 +88,21 @@ def metadata(
         client = mixpanel.client()
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
+        first = None
         if config.retry_failed_pages:
             snapshot, pages = _owed_since_last_sync(context, staging)
         else:
             snapshot = snapshots.open_snapshot(client, staging.root, query, context.log)
+            first = staging.snapshot(snapshot.id).read_page(0)
             pages = list(range(1, snapshot.pages))
         _announce(context, snapshot)
-        yield from _orders(snapshot, pages)
+        yield from _orders(snapshot, pages, first)
 
 
 @dg.op(pool=ENGAGE_POOL)
 def fetch_page(
     context: dg.OpExecutionContext, order: PageOrder, mixpanel: MixpanelResource, staging: StagingResource
-) -> PageResult:
+) -> dg.Output[PageResult]:
     """Fetch one page into a staged file."""
     with _one_line_errors():
         folder = staging.snapshot(order.snapshot.id)
@@ -109,7 +111,7 @@ def fetch_page(
             context.log.info(f"page {result.page_index}: {result.rows} profiles")
         else:
             context.log.error(f"failed: {result.error}")
-        return result
+        return dg.Output(result, metadata=reports.page_metadata(result))
 
 
 @dg.op(pool=ENGAGE_POOL, out=_PLAN)
@@ -122,16 +124,18 @@ def check_pages(
 ) -> _Plan:
     """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
     with _one_line_errors():
+        first = None
         if not any(result.lost_session for result in results):
-            owed: Iterable[int] = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
+            owed: Sequence[int] = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
         else:
             context.log.warning("the session is lost: one fresh start from page 0")
             snapshot = snapshots.open_snapshot(
                 mixpanel.client(), staging.root, snapshot.query, context.log, restarts=snapshot.restarts + 1
             )
             _announce(context, snapshot)
+            first = staging.snapshot(snapshot.id).read_page(0)
             owed = range(1, snapshot.pages)
-        yield from _orders(snapshot, owed)
+        yield from _orders(snapshot, owed, first)
 
 
 @dg.op(out=dg.Out(StagedProfiles, io_manager_key="warehouse_io_manager"))
@@ -214,8 +218,9 @@ def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:
         context.log.warning(warning)
 
 
-def _orders(snapshot: Snapshot, pages: Iterable[int]) -> _Plan:
-    yield dg.Output(snapshot, "snapshot")
+def _orders(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None) -> _Plan:
+    """The orders; `first` is page 0's result if it was fetched just now."""
+    yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
     for page in pages:
         yield dg.DynamicOutput(PageOrder(snapshot, page), mapping_key=f"p{page:05d}", output_name="page")
 
@@ -226,4 +231,4 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except MixpanelAssetsError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
+        raise dg.Failure(str(error), metadata={"error": kind_of(error)}, allow_retries=False) from None

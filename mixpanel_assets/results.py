@@ -1,0 +1,117 @@
+"""What the Python functions and `mp` hand out: frozen dataclasses that turn into JSON.
+
+Plain values only; nothing of Dagster, nothing that computes. Times are aware datetimes in UTC, durations are seconds.
+"""
+
+import dataclasses
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+
+class Result:
+    """A dataclass that can say itself as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: tuples as lists, times as ISO strings."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
+        }
+
+
+@dataclass(frozen=True)
+class ProfileBatchProgress(Result):
+    """One page of profiles is finished, well or not.
+
+    Attributes:
+        page_index: 0-based.
+        total_pages: Pages of the snapshot, page 0 included.
+        rows: Profiles that came.
+        success: Whether they are staged, to be stored when all pages are finished.
+        error: Why not, in one line.
+    """
+
+    page_index: int
+    total_pages: int
+    rows: int
+    success: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ParallelProfileFetchResult(Result):
+    """A sync of profiles; `total_rows` counts the distinct profiles that came."""
+
+    table: str
+    total_rows: int
+    successful_pages: int
+    failed_pages: int
+    failed_page_indices: tuple[int, ...]
+    duration_seconds: float
+    fetched_at: datetime.datetime
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a page is missing."""
+        return self.failed_pages > 0
+
+
+@dataclass(frozen=True)
+class BatchResult(Result):
+    """How one chunk of events ended; both dates are inclusive ISO dates."""
+
+    from_date: str
+    to_date: str
+    rows: int
+    success: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchProgress(Result):
+    """One chunk of events is finished, well or not; both dates are inclusive ISO dates."""
+
+    from_date: str
+    to_date: str
+    batch_index: int
+    total_batches: int
+    rows: int
+    success: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ParallelFetchResult(Result):
+    """A sync of events; `failed_date_ranges` are inclusive pairs of ISO dates."""
+
+    table: str
+    total_rows: int
+    successful_batches: int
+    failed_batches: int
+    failed_date_ranges: tuple[tuple[str, str], ...]
+    duration_seconds: float
+    fetched_at: datetime.datetime
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a date range is missing."""
+        return self.failed_batches > 0
+
+
+@dataclass(frozen=True)
+class FetchResult(Result):
+    """A sequential sync. `type` is "profiles" or "events"; `date_range` is None for profiles."""
+
+    table: str
+    rows: int
+    type: str
+    duration_seconds: float
+    date_range: tuple[str, str] | None
+    fetched_at: datetime.datetime
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime.datetime) else value

@@ -1,0 +1,175 @@
+"""Starts a run of an asset in this process, and tells what happens in it while it happens.
+
+Behind `mp` and the Python functions; the same run as that of `dagster asset materialize`, so it shows in the UI with
+its steps. Belongs here: the run, and what its events say. Does not belong here: what is shown of it (progress.py), and
+what an asset's metadata mean (fetch.py).
+"""
+
+import datetime
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.api import execute_run_iterator
+from dagster._utils.interrupts import capture_interrupts
+
+from mixpanel_assets import errors
+from mixpanel_assets.errors import Cancelled, MixpanelAssetsError
+
+Metadata = Mapping[str, Any]
+Say = Callable[[int, str], None]
+_LOCATION = "mixpanel_assets.definitions"
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """What to run, and how.
+
+    Attributes:
+        asset: Its key.
+        config: Its run config, flat.
+        max_concurrent: Steps at a time; a pool's own limit holds besides. 1: one after the other.
+        tags: Tags of the run, such as its partition range.
+        log_level: From which level on Dagster's own lines appear on stderr.
+    """
+
+    asset: dg.AssetKey
+    config: Mapping[str, Any]
+    max_concurrent: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "CRITICAL"
+
+    def run_config(self) -> dict[str, Any]:
+        """As Dagster wants it."""
+        return {
+            "ops": {self.asset.to_python_identifier(): {"config": dict(self.config)}},
+            "execution": {"config": {"max_concurrent": self.max_concurrent}},
+            "loggers": {"console": {"config": {"log_level": self.log_level}}},
+        }
+
+
+@dataclass
+class RunReport:
+    """How a run ended.
+
+    Attributes:
+        run_id: Dagster's.
+        success: Everything ran, and every blocking check passed.
+        stored: Metadata of what it stored; None when it stored nothing.
+        stored_at: When, in UTC.
+        failed_checks: What the failed asset checks say, in words.
+        error: Why it failed, if a step or the run as a whole did.
+    """
+
+    run_id: str
+    success: bool = False
+    stored: Metadata | None = None
+    stored_at: datetime.datetime | None = None
+    failed_checks: list[str] = field(default_factory=list)
+    error: MixpanelAssetsError | None = None
+
+
+def run_asset(
+    order: RunOrder, instance: dg.DagsterInstance, on_output: Callable[[Metadata], None], say: Say
+) -> RunReport:
+    """Run until the end.
+
+    Args:
+        order: What to run.
+        instance: Where the run is recorded.
+        on_output: Told of the metadata of every op output that has some, in this thread, a few tenths of a second
+            after the op.
+        say: Told of log lines from WARNING on (level, text), from any thread.
+
+    Returns:
+        How it ended; a failed run is no exception.
+
+    Raises:
+        Cancelled: the run was asked to end, here or in the UI.
+    """
+    job, run = _new_run(order, instance)
+    instance.add_event_listener(run.run_id, _warnings_to(say))
+    report = RunReport(run.run_id)
+    try:
+        with capture_interrupts():
+            for event in execute_run_iterator(job, run, instance):
+                _note(event, report, on_output)
+    except dg.DagsterExecutionInterruptedError:
+        raise Cancelled("the sync was cancelled") from None
+    ended = instance.get_run_by_id(run.run_id)
+    if ended is not None and ended.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.CANCELING):
+        raise Cancelled("the sync was cancelled")
+    return report
+
+
+def _new_run(order: RunOrder, instance: dg.DagsterInstance) -> tuple[ReconstructableJob, dg.DagsterRun]:
+    """A run of Dagster's implicit asset job, as `dagster asset materialize` makes it."""
+    repository = ReconstructableRepository.for_module(_LOCATION, "defs")
+    definition = repository.get_definition()
+    implicit = definition.get_implicit_job_def_for_assets([order.asset])
+    if implicit is None:
+        raise errors.ConfigurationError(f"{_LOCATION} has no asset {order.asset.to_user_string()}")
+    job = repository.with_repository_load_data(definition.repository_load_data).get_reconstructable_job(implicit.name)
+    run = instance.create_run_for_job(
+        job_def=job.get_definition(),
+        run_config=order.run_config(),
+        tags=order.tags,
+        asset_selection=frozenset([order.asset]),
+        job_code_origin=job.get_python_origin(),
+        repository_load_data=definition.repository_load_data,
+    )
+    return job, run
+
+
+def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metadata], None]) -> None:
+    """Read one event into the report."""
+    if event.is_successful_output and event.step_output_data.metadata:
+        on_output(_values(event.step_output_data.metadata))
+    elif event.is_step_materialization:
+        report.stored = _values(event.step_materialization_data.materialization.metadata)
+        report.stored_at = datetime.datetime.now(datetime.timezone.utc)
+    elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        evaluation = event.asset_check_evaluation_data
+        if not evaluation.passed:
+            report.failed_checks.append(evaluation.description or evaluation.check_name)
+    elif event.is_step_failure and report.error is None:
+        report.error = _step_error(event)
+    elif event.event_type == dg.DagsterEventType.RUN_SUCCESS:
+        report.success = True
+    elif event.event_type == dg.DagsterEventType.RUN_FAILURE and report.error is None:
+        report.error = _run_error(event)
+
+
+def _step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
+    """The error that a step raised: of ours by its name, else what Dagster tells of it."""
+    data = event.step_failure_data
+    said = data.user_failure_data
+    if said is None or said.description is None:
+        reason = " ".join(str(data.error_display_string or "no reason given").split())
+        return MixpanelAssetsError(f"step {event.step_key} failed: {reason}")
+    name = said.metadata["error"].value if "error" in said.metadata else ""
+    error_type = getattr(errors, str(name), MixpanelAssetsError)
+    error: MixpanelAssetsError = error_type(said.description)
+    return error
+
+
+def _run_error(event: dg.DagsterEvent) -> MixpanelAssetsError | None:
+    """The error that kept a run from its steps; None where steps failed, which tell it themselves."""
+    error = event.job_failure_data.error
+    return MixpanelAssetsError(" ".join(error.message.split())) if error else None
+
+
+def _values(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Metadata:
+    return {name: value.value for name, value in metadata.items()}
+
+
+def _warnings_to(say: Say) -> Callable[[EventLogEntry], None]:
+    def listen(entry: EventLogEntry) -> None:
+        if entry.dagster_event is None and int(entry.level) >= logging.WARNING:
+            say(int(entry.level), entry.user_message)
+
+    return listen
