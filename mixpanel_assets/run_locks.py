@@ -30,6 +30,11 @@ class RunLocks:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def of(cls, instance: DagsterInstance) -> "RunLocks | None":
+        """The locks of this instance; none for an instance in memory, whose runs end with it."""
+        return cls(Path(instance.root_directory) / "run_locks") if instance.is_persistent else None
+
     @contextmanager
     def alive(self, run_id: str) -> Iterator[None]:
         """Hold the run's lock inside this block."""
@@ -82,6 +87,16 @@ def _remove(lock: FileLock) -> None:
     """Release and delete; only behind the gate, as between the two the file looks like a dead run's."""
     lock.release()
     Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def bury_dead_runs(instance: DagsterInstance) -> list[str]:
+    """Free the slots of runs whose process is gone, and report them failed. Returns their run ids.
+
+    A run does so by itself when it starts or waits. Dagster's run queue needs somebody to do it before: it holds back a
+    run as long as the pool of its first op is full, so that a full pool of dead runs would keep all others queued.
+    """
+    locks = RunLocks.of(instance)
+    return locks.bury_the_dead(instance) if locks else []
 
 
 def bury(instance: DagsterInstance, run_id: str) -> None:

@@ -16,7 +16,8 @@ import sqlalchemy
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from mixpanel_assets.event_log import RunEventLog
-from mixpanel_assets.run_locks import HOST, RunLocks
+from mixpanel_assets.pools import PoolSlots
+from mixpanel_assets.run_locks import HOST, RunLocks, bury_dead_runs
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets_tests import toy_runs
 from mixpanel_assets_tests.toy_runs import LIMIT, POOL, journal, most_in_flight
@@ -184,6 +185,28 @@ class TestPools:
             assert run(toy_runs.pages_job, fresh, run_config=config(9, 0.1, max_concurrent=10)).success
         assert most_in_flight(journal(lines)) == LIMIT
 
+    def test_another_storage_keeps_its_own_ways(self, home: Path, lines: Path) -> None:
+        # One file for all runs, as in Postgres: no RunEventLog, Dagster's own claims, our waiting.
+        log = {"module": "dagster._core.storage.event_log", "class": "ConsolidatedSqliteEventLogStorage"}
+        overrides = {"event_log_storage": {**log, "config": {"base_dir": str(home)}}}
+        with dg.DagsterInstance.local_temp(str(home), overrides=overrides) as instance:
+            instance.event_log_storage.set_concurrency_slots(POOL, 2)
+            assert run(toy_runs.pages_job, instance, run_config=config(6, 0.1)).success
+            assert held(instance) == []
+        assert most_in_flight(journal(lines)) == 2
+
+    def test_who_cannot_use_a_slot_does_not_wait_for_it(self, instance: dg.DagsterInstance) -> None:
+        instance.event_log_storage.set_concurrency_slots(POOL, 1)
+        other, ours = (instance.create_run_for_job(toy_runs.pages_job) for _ in range(2))
+        instance.event_log_storage.claim_concurrency_slot(POOL, other.run_id, "theirs")
+        with PoolSlots(instance, ours, {}) as slots:
+            assert not slots.claim(POOL, "mine")
+            assert slots.has_pending_claims()
+            slots.withdraw()
+            assert not slots.has_pending_claims()
+            pending = instance.event_log_storage.get_concurrency_info(POOL).pending_steps
+            assert [row.step_key for row in pending] == ["theirs"]
+
     def test_writes_its_limit_beside_the_default(self, home: Path) -> None:
         # Red without _write_own_limits: the default of 7, then in the row.
         overrides = {"concurrency": {"pools": {"default_limit": 7}}}
@@ -328,7 +351,7 @@ class TestDeadRuns:
         (home / "run_locks" / f"{elsewhere.run_id}.otherhost.lock").touch()
         (home / "run_locks" / f"{dead.run_id}.{HOST}.lock").touch()
         with locks.alive(here.run_id):
-            assert locks.bury_the_dead(instance) == [dead.run_id]
+            assert bury_dead_runs(instance) == [dead.run_id]
         statuses = [instance.get_run_by_id(record.run_id).status.value for record in (here, elsewhere, dead)]  # type: ignore[union-attr]
         assert statuses == ["STARTED", "STARTED", "FAILURE"]
         assert [path.name for path in (home / "run_locks").glob("*.lock")] == [f"{elsewhere.run_id}.otherhost.lock"]

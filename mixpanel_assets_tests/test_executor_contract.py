@@ -1,6 +1,6 @@
 """The private parts of Dagster that the threaded executor stands on, pinned by name and signature.
 
-Red after an upgrade of Dagster: read what moved, adapt mixpanel_assets/executor.py, pools.py or event_log.py, run
+Red after an upgrade of Dagster: read what moved, adapt the module that uses it (executor.py names them), run
 test_executor.py, and only then change this list and the bound in pyproject.toml.
 """
 
@@ -38,6 +38,7 @@ CALLED: list[tuple[Callable[..., Any], list[str]]] = [
     (execute_plan.dagster_event_sequence_for_step, ["step_context"]),
     (execute_plan._trigger_hook, ["step_context", "step_event_list"]),
     (execute_plan._handle_compute_log_setup_error, ["context", "exc_info"]),
+    (execute_plan._handle_compute_log_teardown_error, ["context", "exc_info"]),
     (create_compute_log_file_key, []),
     (RetryMode.from_config, ["config_value"]),
     (ActiveExecution.get_steps_to_execute, []),
