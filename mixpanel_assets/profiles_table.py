@@ -5,7 +5,7 @@ are warehouse.py's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,16 @@ from mixpanel_assets.warehouse import count
 
 TABLE = "profiles"
 REJECTED_TABLE = "rejected_rows"
-# DuckDB sizes its read buffers by the longest line it is told to expect; a staged line is never longer than its file.
+_THREADS = 2
+_MEMORY_MB = 256
+_BATCH_BYTES = 16 << 20
 _SMALLEST_LINE_LIMIT = 1 << 20
+_STAGED_ROWS = (
+    "read_json(?, format = 'newline_delimited', maximum_object_size = ?, "
+    "columns = {page: 'BIGINT', row: 'BIGINT', distinct_id: 'VARCHAR', properties: 'VARCHAR'})"
+)
+# One number that orders rows as they were served.
+_PLACE = "page << 32 | row"
 
 
 @dataclass(frozen=True)
@@ -58,22 +66,19 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     """
     _create_tables(connection)
     before = count(connection, f"select count(*) from {TABLE}")
-    _load_staged(connection, staged)
+    _be_frugal(connection, staged)
+    _choose_rows(connection, staged)
     served = sum(page.rows for page in staged.pages)
-    distinct = count(connection, "select count(*) from staged_profiles")
-    kept = count(connection, f"select count(*) from {TABLE} semi join staged_profiles using (distinct_id)")
+    distinct = count(connection, "select count(*) from chosen_profiles")
+    kept = count(connection, f"select count(*) from {TABLE} semi join chosen_profiles using (distinct_id)")
     removed = before - kept if staged.complete else 0
     _refuse_large_removal(before, removed, staged.max_removed_fraction)
     if staged.complete:
         connection.execute(f"delete from {TABLE}")
     else:
-        connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from staged_profiles)")
-    connection.execute(
-        f"insert into {TABLE} (distinct_id, properties, last_seen, synced_at) "
-        "select distinct_id, properties, last_seen, ? from staged_profiles order by page, row",
-        [staged.snapshot.started_at],
-    )
-    connection.execute("drop table staged_profiles")
+        connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from chosen_profiles)")
+    _insert_chosen(connection, staged)
+    connection.execute("drop table chosen_profiles")
     _replace_rejected(connection, staged)
     return Published(
         rows=before - removed + distinct - kept, added=distinct - kept, removed=removed, duplicates=served - distinct
@@ -91,27 +96,57 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _load_staged(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
-    """Table `staged_profiles`: of profiles served twice the one served last, by page and row."""
-    connection.execute(
-        "create temp table staged_profiles "
-        "(page integer, row integer, distinct_id varchar, properties json, last_seen timestamp)"
-    )
+def _choose_rows(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
+    """Table `chosen_profiles`: each staged profile and its place; of one served twice the place served last."""
+    connection.execute("create temp table chosen_profiles (distinct_id varchar, place bigint)")
     files = [staged.folder.rows_file(page.page_index) for page in staged.pages if page.rows]
-    if not files:
-        return
+    if files:
+        connection.execute(
+            f"insert into chosen_profiles select distinct_id, max({_PLACE}) from {_STAGED_ROWS} group by distinct_id",
+            [_names(files), _line_limit(staged)],
+        )
+
+
+def _insert_chosen(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
     # Properties travel as text inside the JSON line: cast to JSON they stay as served, where reading them as JSON would
     # rewrite numbers.
-    connection.execute(
+    insert = f"""
+        insert into {TABLE} (distinct_id, properties, last_seen, synced_at)
+        select distinct_id, properties::json, try_cast(properties::json ->> '$."$last_seen"' as timestamp), ?
+        from {_STAGED_ROWS} as staged
+        semi join chosen_profiles as chosen
+            on chosen.distinct_id = staged.distinct_id and chosen.place = {_PLACE}
         """
-        insert into staged_profiles
-        select page, row, distinct_id, properties::json, try_cast(properties::json ->> '$."$last_seen"' as timestamp)
-        from read_json(?, format = 'newline_delimited', maximum_object_size = ?,
-                       columns = {page: 'INTEGER', row: 'INTEGER', distinct_id: 'VARCHAR', properties: 'VARCHAR'})
-        qualify row_number() over (partition by distinct_id order by page desc, row desc) = 1
-        """,
-        [_names(files), max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))],
-    )
+    for files in _batches([staged.folder.rows_file(page.page_index) for page in staged.pages if page.rows]):
+        connection.execute(insert, [staged.snapshot.started_at, _names(files), _line_limit(staged)])
+
+
+def _be_frugal(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
+    """Bound DuckDB's memory by the longest row, not by the number of rows: it spills the rest to disk.
+
+    Each thread holds some 30 MB to insert and two line buffers to read. 10 million profiles pass with this.
+    """
+    connection.execute(f"set threads = {_THREADS}")
+    connection.execute(f"set memory_limit = '{_MEMORY_MB + 4 * _THREADS * (_line_limit(staged) >> 20)}MB'")
+
+
+def _line_limit(staged: StagedProfiles) -> int:
+    """What DuckDB is told of the longest line, in bytes; it sizes its read buffers by it."""
+    return max([_SMALLEST_LINE_LIMIT, *(page.longest_line + 1 for page in staged.pages)])
+
+
+def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """The files in order, some `_BATCH_BYTES` at a time: an insert holds what it reads until it ends."""
+    batch: list[Path] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.stat().st_size
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _refuse_large_removal(before: int, removed: int, most: float) -> None:

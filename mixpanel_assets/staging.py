@@ -68,6 +68,7 @@ class PageResult:
         page_index: 0-based.
         rows: Rows staged.
         bytes: Size of the staged file.
+        longest_line: Bytes of the longest staged row.
         digest: Of the staged rows, as content.
         ids_digest: Of the set of ids: equal for pages with the same profiles, whatever their order.
         total: Profiles in all as this page reports it.
@@ -82,6 +83,7 @@ class PageResult:
     page_index: int
     rows: int = 0
     bytes: int = 0
+    longest_line: int = 0
     digest: str = ""
     ids_digest: str = ""
     total: int | None = None
@@ -96,6 +98,11 @@ class PageResult:
     def came(self) -> bool:
         """Whether the rows are staged."""
         return self.error is None
+
+    @property
+    def served(self) -> int:
+        """Rows that came, those set aside included."""
+        return self.rows + self.rejected
 
 
 class SnapshotFolder:
@@ -132,6 +139,7 @@ class SnapshotFolder:
             page_index=page.page,
             rows=len(page.rows),
             bytes=len(lines),
+            longest_line=max(map(len, lines.split(b"\n"))),
             digest=hashlib.sha256(lines).hexdigest(),
             ids_digest=_digest_of_ids(page),
             total=page.total,
@@ -158,7 +166,8 @@ class SnapshotFolder:
     def mark_lost(self) -> None:
         """Remember that the session is gone, so that no further page is asked for under it."""
         self._make()
-        (self.path / "session-lost").touch()
+        with _disk_errors(self.path):
+            (self.path / "session-lost").touch()
 
     def is_lost(self) -> bool:
         """Whether some page found the session gone."""
@@ -188,6 +197,20 @@ class SnapshotFolder:
 def new_snapshot_id() -> str:
     """A name that sorts by time and is never used twice."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+def prepare(root: Path) -> None:
+    """See that pages can be staged, before any is asked for.
+
+    Raises:
+        WarehouseError: the folder cannot be made or written.
+    """
+    folder = root / "profiles"
+    with _disk_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    probe = folder / f"writable-{uuid.uuid4().hex[:8]}"
+    _write_whole(probe, b"?")
+    probe.unlink()
 
 
 def sweep(root: Path) -> None:
