@@ -114,11 +114,11 @@ class SnapshotFolder:
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Keep what page 0 said."""
         self._make()
-        _write_whole(self.path / "snapshot.json", msgspec.json.encode(snapshot))
+        write_whole(self.path / "snapshot.json", msgspec.json.encode(snapshot))
 
     def read_snapshot(self) -> Snapshot | None:
         """What page 0 said, or None if these files are gone."""
-        return _read(self.path / "snapshot.json", Snapshot)
+        return read_manifest(self.path / "snapshot.json", Snapshot)
 
     def write_page(self, page: EngagePage, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
         """Stage the rows of a page; the result's manifest is written last."""
@@ -128,13 +128,13 @@ class SnapshotFolder:
             {"page": page.page, "row": number, "distinct_id": row.distinct_id, "properties": row.properties}
             for number, row in enumerate(page.rows)
         )
-        _write_whole(rows_file, lines)
+        write_whole(rows_file, lines)
         if page.rejected:
             rejected = (
                 {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
                 for row in page.rejected
             )
-            _write_whole(self.rejected_file(page.page), _lines(rejected))
+            write_whole(self.rejected_file(page.page), _lines(rejected))
         result = PageResult(
             page_index=page.page,
             rows=len(page.rows),
@@ -148,12 +148,12 @@ class SnapshotFolder:
             counted_requests=counted_requests,
             attempts=tuple(attempts),
         )
-        _write_whole(self._manifest(page.page), msgspec.json.encode(result))
+        write_whole(self._manifest(page.page), msgspec.json.encode(result))
         return result
 
     def read_page(self, page: int) -> PageResult | None:
         """The result of a page whose file is here, and whole."""
-        result = _read(self._manifest(page), PageResult)
+        result = read_manifest(self._manifest(page), PageResult)
         rows_file = self.rows_file(page)
         is_whole = result is not None and rows_file.is_file() and rows_file.stat().st_size == result.bytes
         return result if is_whole else None
@@ -166,7 +166,7 @@ class SnapshotFolder:
     def mark_lost(self) -> None:
         """Remember that the session is gone, so that no further page is asked for under it."""
         self._make()
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             (self.path / "session-lost").touch()
 
     def is_lost(self) -> bool:
@@ -189,7 +189,7 @@ class SnapshotFolder:
         return self.path / f"page-{page:05d}.json"
 
     def _make(self) -> None:
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             # Profiles are personal data: only the user who syncs may read them.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -206,10 +206,10 @@ def prepare(root: Path) -> None:
         WarehouseError: the folder cannot be made or written.
     """
     folder = root / "profiles"
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     probe = folder / f"writable-{uuid.uuid4().hex[:8]}"
-    _write_whole(probe, b"?")
+    write_whole(probe, b"?")
     probe.unlink()
 
 
@@ -231,7 +231,7 @@ def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return msgspec.json.Encoder().encode_lines(rows)
 
 
-def _read(file: Path, type_: type[T]) -> T | None:
+def read_manifest(file: Path, type_: type[T]) -> T | None:
     """What a manifest holds; None if it is not there, or no longer what this version writes."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=type_)
@@ -239,10 +239,10 @@ def _read(file: Path, type_: type[T]) -> T | None:
         return None
 
 
-def _write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """A file that appears under its name when all of it is written."""
     partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
-    with _disk_errors(file):
+    with disk_errors(file):
         try:
             partial.write_bytes(content)
             partial.replace(file)
@@ -252,7 +252,8 @@ def _write_whole(file: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _disk_errors(place: Path) -> Iterator[None]:
+def disk_errors(place: Path) -> Iterator[None]:
+    """A full or forbidden disk as one line that says what to do."""
     try:
         yield
     except OSError as error:
