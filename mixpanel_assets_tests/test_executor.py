@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import sqlalchemy
+from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from mixpanel_assets.event_log import RunEventLog
@@ -147,8 +148,54 @@ class TestOneRun:
         with pytest.raises(ValueError, match="page 1 is broken"):
             run(toy_runs.broken_job, instance, raise_on_error=True)
 
+    def test_a_caller_that_turns_away_ends_the_run(self, instance: dg.DagsterInstance, lines: Path) -> None:
+        # Red without the stop and the wait in StepThreads.run: no page has ended. The pages take a minute, so the
+        # caller hears of their beginning while they run.
+        job = dg.reconstructable(toy_runs.pages_job)
+        record = instance.create_run_for_job(toy_runs.pages_job, run_config=config(9, 60))
+        events = execute_run_iterator(job, record, instance)
+        assert isinstance(events, Generator)
+        for event in events:
+            if event.is_step_start and str(event.step_key).startswith("page"):
+                break
+        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the pages that had been started")
+        events.close()
+        assert len(words(lines, "end")) == LIMIT
+        assert held(instance) == []
+        assert list((Path(instance.root_directory) / "run_locks").glob("*.lock")) == []
+
+    def test_two_runs_in_one_process(self, instance: dg.DagsterInstance, lines: Path) -> None:
+        results: list[bool] = []
+
+        def one_run() -> None:
+            results.append(run(toy_runs.pages_job, instance, run_config=config(6)).success)
+
+        threads = [threading.Thread(target=one_run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [True, True]
+        assert most_in_flight(journal(lines)) == LIMIT
+
 
 class TestEventLog:
+    def test_news_reaches_the_disk_while_steps_run(self, home: Path, instance: dg.DagsterInstance) -> None:
+        # Red without the thread that writes in the background: nothing to see for the pages' minute.
+        process = start(toy_runs.pages_job, home, config(9, 60))
+
+        def started() -> int:
+            return sum(
+                len(instance.all_logs(record.run_id, of_type=dg.DagsterEventType.STEP_START))
+                for record in instance.get_runs()
+            )
+
+        try:
+            wait_until(lambda: started() == 1 + LIMIT, "the plan's and the first pages' beginning")
+        finally:
+            process.kill()
+            process.wait()
+
     def test_the_disk_has_every_page_before_the_collector_begins(
         self, instance: dg.DagsterInstance, lines: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
