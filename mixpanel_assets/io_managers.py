@@ -20,6 +20,7 @@ from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import profiles_table
+from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.profiles_table import StagedProfiles
 from mixpanel_assets.resources import StagingResource, warehouse_path
 from mixpanel_assets.warehouse import Warehouse
@@ -49,7 +50,12 @@ class _AtomicIOManager(DbIOManager):
     """DbIOManager that lets go of staged files once what they held is committed."""
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        super().handle_output(context, obj)
+        try:
+            super().handle_output(context, obj)
+        except MixpanelAssetsError as error:
+            # Dagster wraps it in its own words and a stack; here it is one line.
+            context.log.error(str(error))
+            raise
         if isinstance(obj, StagedProfiles) and obj.complete:
             obj.folder.remove()
 

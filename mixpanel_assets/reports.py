@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import msgspec
 
+from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.snapshots import expected_total
 from mixpanel_assets.staging import PageResult, Snapshot
 
@@ -19,8 +21,9 @@ _MOST_REASONS = 100
 
 @dataclass(frozen=True)
 class LastProfilesSync:
-    """What the last materialization said: the snapshot, and its pages that failed."""
+    """What the last materialization said: what it asked for, the snapshot, and its pages that failed."""
 
+    query: ProfileQuery
     snapshot_id: str
     failed_pages: list[int]
 
@@ -36,6 +39,7 @@ def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapp
         "total_reported": _number(expected_total(snapshot, results)),
         "session_id": snapshot.session_id or dg.MetadataValue.null(),
         "snapshot_id": snapshot.id,
+        "query": dg.MetadataValue.json(msgspec.to_builtins(snapshot.query)),
         "session_restarts": snapshot.restarts,
         "counted_requests": sum(result.counted_requests for result in results),
         "requests": sum(len(result.attempts) for result in results),
@@ -50,7 +54,13 @@ def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapp
 
 def page_metadata(result: PageResult) -> dict[str, Any]:
     """What one finished page says, in the UI and to progress bars."""
-    metadata: dict[str, Any] = {"page_index": result.page_index, "rows": result.rows, "seconds": _seconds(result)}
+    metadata: dict[str, Any] = {
+        "page_index": result.page_index,
+        "rows": result.rows,
+        "seconds": _seconds(result),
+        "attempts": len(result.attempts),
+        "waited_seconds": round(sum(attempt.wait_seconds for attempt in result.attempts), 3),
+    }
     return metadata if result.error is None else {**metadata, "error": result.error}
 
 
@@ -64,7 +74,8 @@ def last_profiles_sync(metadata: Mapping[str, dg.MetadataValue[Any]]) -> LastPro
     """Read back what `profiles_metadata` wrote; absent entries mean nothing failed."""
     failed = metadata["failed_page_indices"].value if "failed_page_indices" in metadata else []
     snapshot_id = metadata["snapshot_id"].value if "snapshot_id" in metadata else ""
-    return LastProfilesSync(str(snapshot_id), [int(page) for page in failed or []])
+    query = msgspec.convert(metadata["query"].value if "query" in metadata else {}, ProfileQuery)
+    return LastProfilesSync(query, str(snapshot_id), [int(page) for page in failed or []])
 
 
 def data_version(results: Sequence[PageResult]) -> dg.DataVersion:

@@ -5,8 +5,9 @@ never an exception, because the pages that came are worth keeping.
 """
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from mixpanel_assets import plans
 from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
-from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder, new_snapshot_id
+from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder, new_snapshot_id, prepare
+
+_UNCOUNTED = "the server reports no total, and the pages cannot be counted"
 
 
 def open_snapshot(
@@ -23,30 +26,16 @@ def open_snapshot(
     """Fetch page 0 and stage it: it says how many pages there are, and its rows are used.
 
     Raises:
-        MixpanelError: page 0 did not come.
+        MixpanelError: page 0 did not come, or the pages cannot be counted.
     """
-    started_at = datetime.now(timezone.utc)
-    retrier = client.retrier(log)
-    first = client.fetch_page(query, 0, None, retrier, accept=plans.check_first_page)
-    folder = SnapshotFolder(staging_root, new_snapshot_id())
-    folder.write_page(first, counted_requests=len(retrier.attempts), attempts=retrier.attempts)
-    snapshot = Snapshot(
-        id=folder.path.name,
-        query=query,
-        session_id=first.session_id,
-        page_size=plans.page_size_of(first),
-        total=first.total,
-        pages=1,
-        started_at=started_at,
-        restarts=restarts,
-    )
-    if first.total is not None:
-        pages = plans.page_count(first.total, snapshot.page_size)
-    else:
-        pages = _count_pages(client, folder, snapshot, first, log)
-    snapshot = dataclasses.replace(snapshot, pages=pages)
-    folder.write_snapshot(snapshot)
-    return snapshot
+    prepare(staging_root)
+    try:
+        return _open(client, staging_root, query, log, restarts)
+    except RestartError as error:
+        if restarts:
+            raise
+        log.warning(f"{error}; one fresh start from page 0")
+        return _open(client, staging_root, query, log, restarts=1)
 
 
 def fetch_page(
@@ -77,34 +66,23 @@ def fetch_page(
 def owed_pages(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> list[int]:
     """Pages still to be fetched after the first round.
 
-    Those that no result speaks of (the run was killed and taken up again), those beyond the plan if a page reported a
-    larger total, and those whose rows are another page's. A page that failed has had its attempts.
+    Those that no result speaks of (the run was killed and taken up again), those beyond the plan if what came
+    contradicts it, and those whose rows are another page's. A page that failed has had its attempts.
     """
-    repeating = _repeating(results)
-    for page in repeating:
+    known = _known(folder, snapshot, results)
+    for page in _repeating(known.values()):
         folder.drop_page(page)
-    failed = {result.page_index for result in results if not result.came}
-    pages = plans.page_count(expected_total(snapshot, results) or 0, snapshot.page_size)
-    return [page for page in range(max(snapshot.pages, pages)) if page not in failed and folder.read_page(page) is None]
+        del known[page]
+    return [page for page in range(_pages_in_all(snapshot, known)) if page not in known]
 
 
-def settle(folder: SnapshotFolder, snapshot: Snapshot, results: Iterable[PageResult]) -> tuple[PageResult, ...]:
+def settle(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> tuple[PageResult, ...]:
     """One result for every page of the snapshot, in order; what is staged counts, what nobody told of is missing."""
-    told = {result.page_index: result for result in results}
-    settled = [
-        folder.read_page(page) or _missing(page, told.get(page)) for page in range(max([snapshot.pages - 1, *told]) + 1)
-    ]
-    repeating = _repeating(settled)
-    return tuple(
-        PageResult(
-            result.page_index,
-            error=f"page {result.page_index}: the server keeps sending the rows of another page",
-            attempts=result.attempts,
-        )
-        if result.page_index in repeating
-        else result
-        for result in settled
-    )
+    known = _known(folder, snapshot, results)
+    for page in _repeating(known.values()):
+        reason = f"page {page}: the server keeps sending the rows of another page"
+        known[page] = PageResult(page, error=reason, attempts=known[page].attempts)
+    return tuple(known.get(page) or _missing(page) for page in range(_pages_in_all(snapshot, known)))
 
 
 def expected_total(snapshot: Snapshot, results: Iterable[PageResult]) -> int | None:
@@ -120,29 +98,73 @@ def is_complete(snapshot: Snapshot, results: Sequence[PageResult]) -> bool:
     return whole and (total is None or sum(result.rows for result in results) >= total)
 
 
-def _count_pages(
-    client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, first: EngagePage, log: logging.Logger
-) -> int:
-    """The number of pages when the server does not report a total: fetch on until a page is not full."""
-    if first.served < snapshot.page_size or first.session_id is None:
-        return 1
+def _open(
+    client: MixpanelClient, staging_root: Path, query: ProfileQuery, log: logging.Logger, restarts: int
+) -> Snapshot:
+    started_at = datetime.now(timezone.utc)
+    retrier = client.retrier(log)
+    first = client.fetch_page(query, 0, None, retrier, accept=plans.check_first_page)
+    folder = SnapshotFolder(staging_root, new_snapshot_id())
+    folder.write_page(first, counted_requests=len(retrier.attempts), attempts=retrier.attempts)
+    snapshot = Snapshot(
+        id=folder.path.name,
+        query=query,
+        session_id=first.session_id,
+        page_size=plans.page_size_of(first),
+        total=first.total,
+        pages=1,
+        started_at=started_at,
+        restarts=restarts,
+    )
+    if first.total is not None:
+        pages = plans.page_count(first.total, snapshot.page_size)
+    elif first.served < snapshot.page_size:
+        pages = 1
+    else:
+        pages = _PageCount(client, folder, snapshot, log).pages()
+    snapshot = dataclasses.replace(snapshot, pages=pages)
+    folder.write_snapshot(snapshot)
+    return snapshot
 
-    def is_full(page: int) -> bool:
-        result = fetch_page(client, folder, snapshot, page, log)
-        if result.error is not None:
-            raise MixpanelError(f"the server reports no total, and the pages cannot be counted: {result.error}")
-        return result.rows + result.rejected >= snapshot.page_size
 
-    def holds_rows(page: int) -> bool:
-        result = fetch_page(client, folder, snapshot, page, log)
-        return result.error is not None or result.rows + result.rejected > 0
+class _PageCount:
+    """Counts the pages when the server does not report a total: fetches on until a page is not full."""
 
-    last = plans.last_page_index(is_full)
-    if holds_rows(last + 1):
-        raise MixpanelError(
-            f"the server reports no total, and page {last} is not full though page {last + 1} follows: sync again later"
-        )
-    return last + 1 if holds_rows(last) else last
+    def __init__(self, client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, log: logging.Logger) -> None:
+        self._fetch_page = functools.partial(fetch_page, client, folder, snapshot, log=log)
+        self._page_size = snapshot.page_size
+        self._came = _known(folder, snapshot, ())
+
+    def pages(self) -> int:
+        last = plans.last_page_index(self._is_full)
+        following = self._held(last + 1)
+        if following is None:
+            return last + 2
+        if following:
+            raise MixpanelError(f"{_UNCOUNTED}: page {last} is not full though page {last + 1} follows; sync again")
+        return last + 1 if self._held(last) != 0 else last
+
+    def _is_full(self, page: int) -> bool:
+        held = self._held(page)
+        if held is not None:
+            return held >= self._page_size
+        # A page that fails costs only itself: the one after it says whether it must be full.
+        following = self._held(page + 1)
+        if following is None:
+            raise MixpanelError(f"{_UNCOUNTED}: neither page {page} nor page {page + 1} came")
+        return following > 0
+
+    def _held(self, page: int) -> int | None:
+        """Rows on a page, None if it does not come."""
+        result = self._came.get(page) or self._fetch_page(page)
+        if result.lost_session:
+            raise RestartError(result.error)
+        if not result.came:
+            return None
+        self._came[page] = result
+        if _repeating(self._came.values()):
+            raise MixpanelError(f"{_UNCOUNTED}: page {page} holds the rows of another page; sync again")
+        return result.served
 
 
 def _rows_due(snapshot: Snapshot, page: int) -> int | None:
@@ -152,16 +174,44 @@ def _rows_due(snapshot: Snapshot, page: int) -> int | None:
     return snapshot.page_size if page < snapshot.pages - 1 else None
 
 
-def _missing(page: int, told: PageResult | None) -> PageResult:
-    if told is not None and not told.came:
-        return told
+def _known(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> dict[int, PageResult]:
+    """What is known of each page: its staged rows, else why it failed; of other pages nothing."""
+    failed = {result.page_index: result for result in results if not result.came}
+    highest = max([snapshot.pages - 1, *(result.page_index for result in results)])
+    found = ((page, folder.read_page(page) or failed.get(page)) for page in range(highest + 1))
+    return {page: result for page, result in found if result is not None}
+
+
+def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
+    """Pages there are, by all that came.
+
+    Page 0's total is the server's word, and no request is spent on doubting it. Where a later page contradicts it, or
+    the last page holds more than it should, a full last page may have another after it; how many, the server's largest
+    total says, and is believed up to twice the plan.
+    """
+    pages = max([snapshot.pages, *(page + 1 for page, result in known.items() if not result.came or result.served)])
+    last = known.get(pages - 1)
+    if last is None or not last.came or last.served < snapshot.page_size:
+        return pages
+    contradicted = any(result.total not in (None, snapshot.total) for result in known.values())
+    due = _rows_due(snapshot, pages - 1)
+    if not contradicted and (due is None or last.served <= due):
+        return pages
+    reported = plans.page_count(expected_total(snapshot, known.values()) or 0, snapshot.page_size)
+    return max(pages + 1, min(reported, 2 * pages))
+
+
+def _missing(page: int) -> PageResult:
     return PageResult(page, error=f"page {page}: never fetched, or its staged file is gone")
 
 
 def _repeating(results: Iterable[PageResult]) -> set[int]:
-    """Pages with rows whose content equals another page's. Which of them is right cannot be told, so all of them."""
+    """Pages with the profiles of another page.
+
+    Page 0 opened the session, so it is the other that is wrong. Between two others it cannot be told, so both are.
+    """
     by_ids: dict[str, list[int]] = {}
     for result in results:
         if result.came and result.rows:
             by_ids.setdefault(result.ids_digest, []).append(result.page_index)
-    return {page for pages in by_ids.values() if len(pages) > 1 for page in pages}
+    return {page for pages in by_ids.values() if len(pages) > 1 for page in pages if page != 0}

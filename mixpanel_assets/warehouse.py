@@ -8,6 +8,7 @@ readers.
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ LOCK_WAIT_SECONDS = 60.0
 # Before the first request, a file that stays locked is more likely left open somewhere: say so soon.
 PREFLIGHT_WAIT_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.2
+# What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
+_LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
@@ -50,6 +53,8 @@ class Warehouse:
         Raises:
             WarehouseError: one line that says what to do.
         """
+        if self.path.is_dir():
+            raise WarehouseError(f"{self.path} is a folder: set MP_DUCKDB_PATH to a file")
         if self.path.exists():
             self._open(PREFLIGHT_WAIT_SECONDS).close()
         elif not self.path.parent.is_dir():
@@ -67,6 +72,7 @@ class Warehouse:
             WarehouseError: the file cannot be opened or written; it holds what it held.
         """
         with self._turn():
+            _create_whole(self.path)
             connection = self._open(LOCK_WAIT_SECONDS)
             try:
                 connection.begin()
@@ -141,7 +147,7 @@ def count(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequenc
 
 def _lock_holder(error: duckdb.Error) -> str | None:
     text = str(error)
-    if "lock" not in text.lower():
+    if not _LOCKED.search(text):
         return None
     found = _LOCK_HOLDER.search(text)
     return f"process {found['pid']} ({Path(found['program']).name})" if found else "another process"
@@ -154,11 +160,28 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
         return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
     if isinstance(error, duckdb.ConnectionException):
         return WarehouseError(f"{path} is open in this process with other settings: close that connection first")
+    if "orrupt" in text:
+        return WarehouseError(f"{path} is damaged: restore it, or move it away and sync anew: {text}")
     if "not a valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
         return WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
     if isinstance(error, duckdb.IOException):
         return WarehouseError(f"cannot use {path}, which is as it was: {text}")
     return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")
+
+
+def _create_whole(path: Path) -> None:
+    """Make the file, if it is not there, as a whole: one that a crash left half made would be no DuckDB file."""
+    if path.exists():
+        return
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        duckdb.connect(str(new)).close()
+        # Unlike a rename this never replaces a file that another run has made meanwhile.
+        path.hardlink_to(new)
+    except (OSError, duckdb.Error):
+        return  # It is there now, or opening it says what is wrong; without hard links DuckDB makes it in place.
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _check_writable(folder: Path) -> None:

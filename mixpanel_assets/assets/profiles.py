@@ -4,6 +4,7 @@ Each op hands on small objects; rows wait in staged files. No SQL and no HTTP he
 snapshots.py's.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,8 +90,9 @@ def metadata(
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
         first = None
-        if config.retry_failed_pages:
-            snapshot, pages = _owed_since_last_sync(context, staging)
+        query, taken_up = _last_sync(context, staging) if config.retry_failed_pages else (query, None)
+        if taken_up is not None:
+            snapshot, pages = taken_up
         else:
             snapshot = snapshots.open_snapshot(client, staging.root, query, context.log)
             first = staging.snapshot(snapshot.id).read_page(0)
@@ -125,16 +127,15 @@ def check_pages(
     """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
     with _one_line_errors():
         first = None
-        if not any(result.lost_session for result in results):
-            owed: Sequence[int] = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
-        else:
-            context.log.warning("the session is lost: one fresh start from page 0")
-            snapshot = snapshots.open_snapshot(
-                mixpanel.client(), staging.root, snapshot.query, context.log, restarts=snapshot.restarts + 1
-            )
+        lost = any(result.lost_session for result in results)
+        fresh = _start_over(context, snapshot, mixpanel, staging) if lost and not snapshot.restarts else None
+        if fresh is not None:
+            snapshot = fresh
             _announce(context, snapshot)
             first = staging.snapshot(snapshot.id).read_page(0)
-            owed = range(1, snapshot.pages)
+            owed: Sequence[int] = range(1, snapshot.pages)
+        else:
+            owed = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
         yield from _orders(snapshot, owed, first)
 
 
@@ -142,6 +143,7 @@ def check_pages(
 def collect(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
+    planned: Snapshot,
     first: list[PageResult],
     snapshot: Snapshot,
     second: list[PageResult],
@@ -150,7 +152,8 @@ def collect(
     """Judge what came, and hand it to the IO manager."""
     with _one_line_errors():
         folder = staging.snapshot(snapshot.id)
-        results = snapshots.settle(folder, snapshot, second if snapshot.restarts else [*first, *second])
+        # After a fresh start the first round's pages are another snapshot's.
+        results = snapshots.settle(folder, snapshot, [*first, *second] if snapshot.id == planned.id else second)
         for result in results:
             if not result.came:
                 context.log.error(f"missing from this sync: {result.error}")
@@ -164,7 +167,9 @@ def collect(
             max_removed_fraction=config.max_removed_fraction,
         )
         metadata = reports.profiles_metadata(snapshot, results)
-        return dg.Output(staged, metadata=metadata, data_version=reports.data_version(results))
+        # Output(data_version=...) would warn in every run that it is beta.
+        context.set_data_version(PROFILES_KEY, reports.data_version(results))
+        return dg.Output(staged, metadata=metadata)
 
 
 @dg.config_mapping
@@ -186,12 +191,16 @@ def profiles() -> StagedProfiles:
     first = pages.map(fetch_page).collect()
     snapshot, owed = check_pages(planned, first)
     second = owed.map(fetch_page.alias("fetch_again")).collect()
-    stored: StagedProfiles = collect(first, snapshot, second)
+    stored: StagedProfiles = collect(planned, first, snapshot, second)
     return stored
 
 
-def _owed_since_last_sync(context: dg.OpExecutionContext, staging: StagingResource) -> tuple[Snapshot, list[int]]:
-    """The snapshot of the last materialization, and the pages that failed in it.
+def _last_sync(
+    context: dg.OpExecutionContext, staging: StagingResource
+) -> tuple[ProfileQuery, tuple[Snapshot, list[int]] | None]:
+    """What the last materialization asked for, and its snapshot with the pages that failed.
+
+    The snapshot is None when its staged files are gone, so that all pages have to be fetched again.
 
     Raises:
         ConfigurationError: there is nothing to fetch again.
@@ -203,11 +212,24 @@ def _owed_since_last_sync(context: dg.OpExecutionContext, staging: StagingResour
     said = reports.last_profiles_sync(materialization.metadata)
     if not said.failed_pages:
         raise ConfigurationError("nothing to fetch again: the last sync of mixpanel/profiles has no failed pages")
-    folder = staging.snapshot(said.snapshot_id)
-    snapshot = folder.read_snapshot()
+    snapshot = staging.snapshot(said.snapshot_id).read_snapshot() if said.snapshot_id else None
     if snapshot is None:
-        raise ConfigurationError("the staged pages of the last sync are gone: materialize mixpanel/profiles anew")
-    return snapshot, said.failed_pages
+        context.log.warning("the staged pages of the last sync are gone: all pages are fetched anew")
+        return said.query, None
+    # This run may start over once, whatever the one before did.
+    return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.failed_pages)
+
+
+def _start_over(
+    context: dg.OpExecutionContext, snapshot: Snapshot, mixpanel: MixpanelResource, staging: StagingResource
+) -> Snapshot | None:
+    """A new snapshot in place of one whose session is lost; None when page 0 does not come either."""
+    context.log.warning("the session is lost: one fresh start from page 0")
+    try:
+        return snapshots.open_snapshot(mixpanel.client(), staging.root, snapshot.query, context.log, restarts=1)
+    except MixpanelError as error:
+        context.log.error(f"the fresh start failed, so the pages that came before are kept: {error}")
+        return None
 
 
 def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:

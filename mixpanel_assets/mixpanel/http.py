@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -146,7 +147,8 @@ class Transport:
             session = requests.Session()
             # A proxy or .netrc from the environment could see or replace the credentials.
             session.trust_env = False
-            session.auth = (self._project.username, self._project.secret)
+            # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
+            session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
             session.headers["User-Agent"] = "mixpanel-assets"
             self._local.session = session
             self._sessions.append(session)

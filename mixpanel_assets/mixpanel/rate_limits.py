@@ -9,6 +9,8 @@ Source: Mixpanel's published rate limits, and the header shapes `"project";r=0;t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 _ITEM = re.compile(r'"(?P<policy>[^"]+)"(?P<parameters>(?:;\s*\w+=[^;,]*)*)')
 _PARAMETER = re.compile(r";\s*(\w+)=([^;,]*)")
@@ -70,8 +72,19 @@ def _items(header: str) -> dict[str, dict[str, int]]:
 
 
 def _seconds(text: str | None) -> float | None:
+    """The seconds that a Retry-After names, as a number or as an HTTP date."""
     try:
-        seconds = float(text) if text is not None else None
+        seconds = float(text or "")
+    except ValueError:
+        return _seconds_until(text or "")
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
     except ValueError:
         return None
-    return seconds if seconds is not None and 0 <= seconds < float("inf") else None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
