@@ -1,6 +1,6 @@
 """`mp` and `python -m mixpanel_assets`: the way in, nothing else."""
 
-from mixpanel_assets.cli import main
+from mixpanel_assets.cli.main import main
 
 __all__ = ["main"]
 

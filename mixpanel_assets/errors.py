@@ -2,6 +2,7 @@
 
     MixpanelAssetsError
     ├── ConfigurationError        stop: a setting or argument is wrong; nothing was sent
+    │   └── MissingCredentialsError
     ├── WarehouseError            stop: the DuckDB file cannot be used; what it holds is as it was
     ├── Cancelled                 stop: somebody asked the run to end
     ├── IncompleteSyncError       fetch again what is missing; what came is stored
@@ -24,6 +25,10 @@ class MixpanelAssetsError(Exception):
 
 class ConfigurationError(MixpanelAssetsError):
     """A setting or argument is missing or wrong."""
+
+
+class MissingCredentialsError(ConfigurationError):
+    """The environment does not say who asks, or for which project."""
 
 
 class WarehouseError(MixpanelAssetsError):

@@ -26,7 +26,6 @@ class View:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.failed = 0
 
     def expect(self, units: int) -> None:
         """So many pages or chunks will come."""
@@ -101,14 +100,14 @@ class Bar(View):
 
 
 @contextmanager
-def view(what: str, unit: str, *, wanted: bool = True) -> Iterator[View]:
-    """The view that suits stderr; `wanted=False`: warnings only."""
+def view(what: str, unit: str, *, wanted: bool = True, bar: bool = True) -> Iterator[View]:
+    """The view that suits stderr. `wanted=False`: warnings only. `bar=False`: lines, even on a terminal."""
     with _own_stderr() as stream:
         console = Console(file=stream, highlight=False)
         shown: View
         if not wanted:
             shown = View(console)
-        elif console.is_terminal and not console.is_dumb_terminal:
+        elif bar and console.is_terminal and not console.is_dumb_terminal:
             shown = Bar(console, what, unit)
         else:
             shown = Lines(console, what, unit)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
 
 QUERY_URLS = {
     "us": "https://mixpanel.com/api/query",
@@ -48,7 +48,7 @@ def project() -> Project:
     """
     missing = [name for name in ("MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID") if not _variable(name)]
     if missing:
-        raise ConfigurationError(
+        raise MissingCredentialsError(
             f"{', '.join(missing)} not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID"
         )
     project_id = _variable("MP_PROJECT_ID")

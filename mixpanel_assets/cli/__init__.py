@@ -1,0 +1,11 @@
+"""`mp`, the command line. Results go to stdout as JSON, everything for people to stderr.
+
+    fetch.py    mp fetch, mp retry
+    status.py   mp status, mp plan
+    stand_in.py mp demo, mp sandbox
+    output.py   how results and warnings are printed
+    main.py     the commands put together, exit codes
+
+Belongs here: options, exit codes, printing. Does not belong here: doing (../fetch.py, ../demo.py, ../sandbox). What is
+slow to import (Dagster, DuckDB, requests) is imported where it is used, so that `mp --help` answers at once.
+"""

@@ -1,0 +1,145 @@
+"""`mp fetch` and `mp retry`: syncs from the command line."""
+# ruff: noqa: FBT002 - to Typer, a flag is a boolean parameter with a default
+
+import json
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from mixpanel_assets import settings
+from mixpanel_assets.cli.output import Format, FormatOption, print_result, warn
+from mixpanel_assets.errors import ConfigurationError
+
+fetch_app = typer.Typer(help="Copy profiles or events into DuckDB.", no_args_is_help=True)
+retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
+
+Parallel = Annotated[bool, typer.Option("--parallel", "-p", help="Several at a time (default: one after the other).")]
+Workers = Annotated[int | None, typer.Option(help="How many at a time; needs --parallel.", show_default=False)]
+Where = Annotated[str | None, typer.Option("--where", "-w", help='Filter, e.g. \'properties["plan"] == "pro"\'.')]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bar and no progress lines.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Dagster's log lines too; -vv: all.")]
+
+
+class OnQuota(str, Enum):
+    """What a sync does that does not fit into the hour."""
+
+    stop = "stop"
+    wait = "wait"
+
+
+Quota = Annotated[OnQuota, typer.Option("--on-quota", help="When the hourly quota is too small: stop, or wait for it.")]
+
+
+@fetch_app.command("profiles")
+def fetch_profiles(
+    parallel: Parallel = False,
+    workers: Workers = None,
+    where: Where = None,
+    cohort: Annotated[int | None, typer.Option("--cohort", "-c", help="Only members of this cohort.")] = None,
+    include_all_users: Annotated[
+        bool, typer.Option("--include-all-users", help="With --cohort: also ids that have no profile.")
+    ] = False,
+    output_properties: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these properties: $email,$city, or repeated, or a JSON list."),
+    ] = None,
+    page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
+    data_group_id: Annotated[str | None, typer.Option(help="Group profiles of this group, not users.")] = None,
+    max_removed_fraction: Annotated[
+        float | None, typer.Option(help="Largest share of stored profiles that may vanish (default 0.5).")
+    ] = None,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy all profiles to the table mixpanel.profiles.
+
+    Examples: mp fetch profiles -p; mp fetch profiles -p --where 'properties["plan"] == "pro"'
+    """
+    config = {
+        "where": where,
+        "cohort_id": cohort,
+        "include_all_users": include_all_users or None,
+        "output_properties": names(output_properties),
+        "page_size": page_size,
+        "data_group_id": data_group_id,
+        "max_removed_fraction": max_removed_fraction,
+        "on_quota": on_quota.value,
+    }
+    return _sync_profiles(config, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose)
+
+
+@retry_app.command("profiles")
+def retry_profiles(
+    workers: Workers = None,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Fetch the profile pages that failed last time, and publish the complete snapshot.
+
+    Mixpanel forgets a session after a while; then everything is fetched anew.
+    """
+    config = {"retry_failed_pages": True, "on_quota": on_quota.value}
+    return _sync_profiles(config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
+
+
+def names(given: list[str] | None) -> list[str] | None:
+    """Names that were given repeated, separated by commas, or as a JSON list."""
+    if not given:
+        return None
+    found: list[str] = []
+    for text in given:
+        if not text.lstrip().startswith("["):
+            found += [name.strip() for name in text.split(",") if name.strip()]
+            continue
+        try:
+            listed = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"not a JSON list of names: {text!r} ({error})") from None
+        if not all(isinstance(name, str) for name in listed):
+            raise ConfigurationError(f"not a JSON list of names: {text!r}")
+        found += listed
+    return found
+
+
+def _sync_profiles(
+    given: dict[str, Any], output: Format, *, parallel: bool, workers: int | None, wanted: bool, verbose: int
+) -> int:
+    from mixpanel_assets.progress import view
+
+    check_settings(parallel=parallel, workers=workers)
+    with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
+        from mixpanel_assets import fetch
+
+        given.pop("on_quota", None)  # the ledger follows
+        config = fetch.profiles_config(**given)
+        at_a_time = fetch.profile_workers(workers) if parallel else 1
+        synced = fetch.sync_profiles(config, at_a_time, shown, log_level=log_level(verbose))
+    result = synced.result
+    print_result((result if parallel else fetch.sequential_profiles(result)).to_dict(), output)
+    if result.has_failures:
+        pages = ", ".join(str(page) for page in result.failed_page_indices)
+        total = result.successful_pages + result.failed_pages
+        warn(f"{result.failed_pages} of {total} pages failed: {pages}. Fetch them with: mp retry profiles")
+    else:
+        for problem in synced.problems:
+            warn(problem)
+    return 1 if synced.problems else 0
+
+
+def check_settings(*, parallel: bool, workers: int | None) -> None:
+    """Refuse at once what needs no Dagster to be seen: missing credentials, options that contradict each other."""
+    if workers is not None and workers < 1:
+        raise ConfigurationError(f"--workers {workers} cannot fetch anything: ask for 1 or more")
+    if workers is not None and not parallel:
+        warn("--workers does nothing without --parallel")
+    settings.project()
+
+
+def log_level(verbose: int) -> str:
+    """From which level on Dagster's own lines are shown."""
+    return ("CRITICAL", "INFO", "DEBUG")[min(verbose, 2)]

@@ -1,0 +1,85 @@
+"""The commands put together, and what their end means to the caller.
+
+Exit codes: 0 all stored; 1 something is missing, or nothing came; 2 the credentials are missing or refused; 3 an
+argument or setting is wrong; 130 Ctrl-C.
+"""
+
+import os
+import sys
+import warnings
+from typing import Any, NoReturn
+
+import typer
+
+from mixpanel_assets.cli import fetch, stand_in, status
+from mixpanel_assets.cli.output import say, warn
+from mixpanel_assets.errors import (
+    AuthenticationError,
+    Cancelled,
+    ConfigurationError,
+    MissingCredentialsError,
+    MixpanelAssetsError,
+)
+
+OK, FAILURE, UNAUTHENTICATED, INVALID, INTERRUPTED = 0, 1, 2, 3, 130
+# What a wrong command line raises. Typer exports only a grandchild of it, and where that lives moved between releases.
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="mp",
+    help="Copy a Mixpanel project's profiles and events into DuckDB.",
+    epilog="Start with: mp demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(fetch.fetch_app, name="fetch")
+app.add_typer(fetch.retry_app, name="retry")
+app.command()(status.status)
+app.add_typer(status.plan_app, name="plan")
+app.command()(stand_in.sandbox)
+app.command()(stand_in.demo)
+
+
+def main() -> NoReturn:
+    """Run `mp` and end the process with its exit code."""
+    warnings.showwarning = _show_warning
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `mp status | head -1`: nobody reads the rest, which is no failure of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `mp <arguments>`; errors of ours become one line on stderr."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else OK
+    except typer.Exit as end:
+        return end.exit_code
+    except _CommandLineError as error:
+        error.show()
+        return INVALID
+    except (KeyboardInterrupt, typer.Abort):
+        say("Stopped.")
+        return INTERRUPTED
+    except Cancelled as error:
+        say(f"Stopped: {error}")
+        return INTERRUPTED
+    except MixpanelAssetsError as error:
+        say(f"Error: {error}")
+        return _code_of(error)
+
+
+def _code_of(error: MixpanelAssetsError) -> int:
+    if isinstance(error, (AuthenticationError, MissingCredentialsError)):
+        return UNAUTHENTICATED
+    return INVALID if isinstance(error, ConfigurationError) else FAILURE
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Remarks of libraries on their own parameters are of no use to somebody who runs `mp`.
+    if category.__module__.startswith("mixpanel_assets"):
+        warn(str(message))

@@ -1,0 +1,63 @@
+"""How `mp` prints: results on stdout, as JSON or for people; warnings and errors as single lines on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(str, Enum):
+    """What stdout shows."""
+
+    json = "json"
+    table = "table"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="json for programs, table for people.")]
+
+
+def print_result(result: Mapping[str, Any], output: Format) -> None:
+    """The one thing on stdout."""
+    if output is Format.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in flat(result).items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Names and values as text, nested names joined by spaces."""
+    rows: dict[str, str] = {}
+    for name, value in result.items():
+        words = prefix + name.replace("_", " ")
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{words}: ")
+        else:
+            rows[words] = _text(value)
+    return rows
+
+
+def say(line: str) -> None:
+    """A line for people."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def warn(line: str) -> None:
+    """Something did not go as wished."""
+    say(f"Warning: {line}")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(" to ".join(item) if isinstance(item, list) else str(item) for item in value) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,77 @@
+"""`mp demo` and `mp sandbox`: a Mixpanel to play with on this machine."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mixpanel_assets.cli.output import say
+from mixpanel_assets.errors import ConfigurationError
+
+_FAULT_HELP = (
+    'Something to go wrong, as JSON, e.g. \'{"endpoint": "engage", "page": 3, "do": "status:503", "times": 2}\'; may '
+    "be repeated. The kinds are listed in mixpanel_assets/sandbox/faults.py."
+)
+
+
+def demo(
+    profiles: Annotated[int, typer.Option(min=0, help="Profiles that the stand-in Mixpanel holds.")] = 20_000,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each of its answers.")] = 1.0,
+    workers: Annotated[int, typer.Option(min=1, max=5, help="Pages fetched at a time.")] = 5,
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
+) -> None:
+    """See it work: a stand-in Mixpanel on this machine, copied to a DuckDB file of its own.
+
+    Nothing of yours is touched: the demo has its own folder, `demo` in the Dagster home.
+    """
+    from mixpanel_assets import demo as scene
+    from mixpanel_assets.progress import view
+
+    with view("profiles", "pages") as shown, scene.stage(profiles, latency, seed) as home:
+        result = scene.run(shown, workers)
+    print(scene.farewell(result, home))
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 0,
+    profiles: Annotated[int, typer.Option(min=0, help="Profiles in the project.")] = 5_000,
+    events_per_day: Annotated[int, typer.Option(min=0, help="Events of each day.")] = 1_000,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Another seed, other people and events.")] = 7,
+    page_size: Annotated[int, typer.Option(min=1, help="Profiles on a page.")] = 1_000,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="Never answer 429.")] = False,  # noqa: FBT002
+    fault: Annotated[list[str] | None, typer.Option(metavar="JSON", help=_FAULT_HELP)] = None,
+) -> None:
+    """Start a stand-in Mixpanel on 127.0.0.1, until Ctrl-C; prints the variables to export.
+
+    Example: mp sandbox --latency 0.5, then in another terminal paste what it printed and run: mp fetch profiles -p
+    """
+    from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+
+    try:
+        faults = [Fault.from_dict(json.loads(text)) for text in fault or []]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"--fault: {error}") from None
+    stand_in = Sandbox(
+        Population(profiles=profiles, seed=seed, events_per_day=events_per_day),
+        latency=latency,
+        page_size=page_size,
+        faults=faults,
+        limits=Limits(enforce=not no_limits),
+        port=port,
+    )
+    try:
+        stand_in.start()
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
+    for name, value in stand_in.environment.items():
+        print(_export_line(name, value))
+    sys.stdout.flush()
+    say(f"{profiles:,} profiles on {stand_in.url}; Ctrl-C ends it")
+    stand_in.serve_forever()
+
+
+def _export_line(name: str, value: str) -> str:
+    return f"$env:{name} = '{value}'" if os.name == "nt" else f"export {name}='{value}'"
