@@ -3,8 +3,9 @@
 What a server says is taken as its word about the whole: pages that contradict it are refused here, in one place.
 """
 
+import datetime
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mixpanel_assets.errors import RestartError
 from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError
@@ -12,6 +13,7 @@ from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError
 HOURLY_QUERIES = 60
 # From here on a sync is worth a warning: little is left of the hour for anything else.
 WARN_SHARE = 0.8
+MAX_CHUNK_DAYS = 100
 
 
 def page_count(total: int, page_size: int) -> int:
@@ -91,3 +93,51 @@ def quota_warning(pages: int) -> str | None:
     return (
         f"{pages} pages are {share:.0%} of the hourly quota of {HOURLY_QUERIES} queries, should Mixpanel count them all"
     )
+
+
+def split_date_range(from_date: str, to_date: str, chunk_days: int = 7) -> list[tuple[str, str]]:
+    """The range as chunks that tile it: contiguous inclusive pairs of ISO dates, the last one perhaps shorter.
+
+    Args:
+        from_date: First day.
+        to_date: Last day.
+        chunk_days: Days per chunk, 1 to 100.
+
+    Raises:
+        ValueError: a date is none, the range runs backwards, or chunk_days is out of bounds; in one line.
+    """
+    first, last = _day(from_date, "from_date"), _day(to_date, "to_date")
+    if first > last:
+        raise ValueError(f"from_date {first} is after to_date {last}: swap them")
+    if not 1 <= chunk_days <= MAX_CHUNK_DAYS:
+        raise ValueError(f"chunk_days must be between 1 and {MAX_CHUNK_DAYS}, not {chunk_days}")
+    days = (last - first).days + 1
+    starts = (first + datetime.timedelta(days=offset) for offset in range(0, days, chunk_days))
+    length = datetime.timedelta(days=chunk_days - 1)
+    return [(start.isoformat(), min(start + length, last).isoformat()) for start in starts]
+
+
+def days_between(from_date: str, to_date: str) -> list[str]:
+    """Every day from the first to the last, inclusive, as ISO dates."""
+    return [day for day, _ in split_date_range(from_date, to_date, 1)]
+
+
+def ranges_of(days: Iterable[str]) -> list[tuple[str, str]]:
+    """Days (ISO dates, any order) as the fewest contiguous inclusive ranges."""
+    ranges: list[tuple[str, str]] = []
+    for day in sorted(set(days)):
+        before = (datetime.date.fromisoformat(day) - datetime.timedelta(days=1)).isoformat()
+        if ranges and ranges[-1][1] == before:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
+def _day(text: str, name: str) -> datetime.date:
+    try:
+        if len(text) == len("2024-01-31"):
+            return datetime.date.fromisoformat(text)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} {text!r} is not a date: write it as 2024-01-31")

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 from mixpanel_assets import settings
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.staging import SnapshotFolder
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.warehouse import Warehouse
@@ -41,7 +42,12 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 base_seconds=self.retry_base_seconds,
                 max_wait_seconds=self.max_wait_seconds,
             )
-            self._client = MixpanelClient(settings.project(), policy=policy, stop=stop_requested())
+            self._client = MixpanelClient(
+                settings.project(),
+                policy=policy,
+                stop=stop_requested(),
+                export_starts=StartRate(settings.home() / "export_starts"),
+            )
         return self._client
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:

@@ -8,13 +8,15 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from mixpanel_assets.errors import RestartError
-from mixpanel_assets.mixpanel import engage
+from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
+from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Transport
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
+from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.settings import Project
 
 _LOG = logging.getLogger(__name__)
@@ -27,14 +29,21 @@ class MixpanelClient:
         project: Whose data, and the credentials.
         policy: When to try again.
         stop: Set it to end waits and further attempts at once.
+        export_starts: Spaces the starts of exports; default: this process alone.
     """
 
     def __init__(
-        self, project: Project, *, policy: RetryPolicy | None = None, stop: threading.Event | None = None
+        self,
+        project: Project,
+        *,
+        policy: RetryPolicy | None = None,
+        stop: threading.Event | None = None,
+        export_starts: StartRate | None = None,
     ) -> None:
         self._project = project
         self._policy = policy or RetryPolicy()
         self._stop = stop or threading.Event()
+        self._export_starts = export_starts or StartRate()
         self._transport = Transport(project)
 
     def query_engage_page(
@@ -100,6 +109,17 @@ class MixpanelClient:
             return parsed
 
         return retrier.call(attempt)
+
+    def save_export(self, query: EventsQuery, from_date: str, to_date: str, file: BinaryIO) -> int:
+        """Write the events of a range of days (inclusive ISO dates) to a file, with one request. Returns the lines.
+
+        Raises:
+            MixpanelError: the export did not come, or not whole; `retrier` knows whether to try again.
+            Cancelled: the run was asked to end.
+        """
+        request = export.export_request(self._project.export_url, query, from_date, to_date)
+        self._export_starts.wait_for_turn(self._stop)
+        return export.save_body(self._transport.send(request), request.what, file, self._stop)
 
     def retrier(self, log: logging.Logger) -> Retrier:
         """A fresh count of attempts for one page or chunk."""

@@ -59,6 +59,7 @@ class Request:
     what: str
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport:
@@ -88,6 +89,7 @@ class Transport:
                 request.url,
                 params={"project_id": self._project.project_id, **request.params},
                 data=request.form,
+                headers=dict(request.headers),
                 timeout=self._timeout,
                 allow_redirects=False,
                 stream=True,

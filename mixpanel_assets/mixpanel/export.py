@@ -1,0 +1,129 @@
+"""One date range from the raw export: the request, and its body as a file that is proven to have ended.
+
+A raw export can break off inside an HTTP 200. So a body counts only when its framing or its gzip stream says that it is
+complete, and when it ends with a whole line. What the lines say is event_lines.py's.
+"""
+
+import json
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import requests
+import urllib3
+
+from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
+from mixpanel_assets.mixpanel.http import Request
+
+_BLOCK = 256 * 1024
+_ANY_GZIP = zlib.MAX_WBITS | 16
+
+
+class BrokenExportError(TransientError):
+    """An export that is not whole, whatever its status said."""
+
+
+@dataclass(frozen=True)
+class EventsQuery:
+    """Which events. None means: all.
+
+    Attributes:
+        events: Only events of these names.
+        where: Filter expression, such as `properties["plan"] == "pro"`.
+    """
+
+    events: tuple[str, ...] | None = None
+    where: str | None = None
+
+    def check(self) -> None:
+        """Refuse what Mixpanel would misunderstand or silently ignore.
+
+        Raises:
+            ConfigurationError: one line that names the setting.
+        """
+        if self.where is not None and not self.where.strip():
+            raise ConfigurationError("where is empty: leave it out to fetch all events")
+        if self.events is not None and not all(name.strip() for name in self.events or ("",)):
+            raise ConfigurationError("events must name at least one event, and no empty names")
+
+    def params(self) -> dict[str, str]:
+        """The query as URL parameters."""
+        params = {}
+        if self.events is not None:
+            params["event"] = json.dumps(list(self.events))
+        if self.where is not None:
+            params["where"] = self.where
+        return params
+
+
+def export_request(export_url: str, query: EventsQuery, from_date: str, to_date: str) -> Request:
+    """The request for a range of days, both inclusive. Times come in milliseconds, the finest that Mixpanel keeps."""
+    days = {"from_date": from_date, "to_date": to_date, "time_in_ms": "true"}
+    return Request(
+        "GET",
+        f"{export_url}/export",
+        what=f"events of {from_date} to {to_date}" if from_date != to_date else f"events of {from_date}",
+        params={**days, **query.params()},
+        # The only compression whose end can be told.
+        headers={"Accept-Encoding": "gzip"},
+    )
+
+
+def save_body(response: requests.Response, what: str, file: BinaryIO, stop: threading.Event) -> int:
+    """Write the body to a file as it comes, and close the response. Returns the number of lines.
+
+    Raises:
+        BrokenExportError: the body broke off, or nothing proves that it did not.
+        Cancelled: the run was asked to end.
+    """
+    lines, last = 0, b"\n"
+    with response:
+        try:
+            for block in _decoded(response, what):
+                if stop.is_set():
+                    raise Cancelled(f"{what}: cancelled while it came")
+                file.write(block)
+                lines += block.count(b"\n")
+                last = block[-1:]
+        except (urllib3.exceptions.HTTPError, zlib.error) as error:
+            raise BrokenExportError(f"{what}: the export broke off: {' '.join(str(error).split())}") from None
+    if last != b"\n":
+        raise BrokenExportError(f"{what}: the export broke off amid line {lines + 1}")
+    return lines
+
+
+def _decoded(response: requests.Response, what: str) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    # Not response.iter_content: it takes a gzip stream that stops early for a complete one.
+    blocks = response.raw.stream(_BLOCK, decode_content=False)
+    framed = "Content-Length" in response.headers or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+    if not framed:
+        raise BrokenExportError(f"{what}: the answer has neither length nor chunks, so its end cannot be told")
+    if encoding == "gzip":
+        return _unzipped(blocks, what)
+    if encoding not in ("", "identity"):
+        raise BrokenExportError(f"{what}: the answer is compressed as {encoding!r}, which was not asked for")
+    return (block for block in blocks if block)
+
+
+def _unzipped(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """The content of one or more gzip members, none for an empty body; the checksum of each is verified."""
+    member = zlib.decompressobj(_ANY_GZIP)
+    begun = False
+    for block in blocks:
+        data = block
+        while data:
+            if member.eof:
+                member, begun = zlib.decompressobj(_ANY_GZIP), False
+            plain = member.decompress(data, _BLOCK)
+            begun = True
+            if plain:
+                yield plain
+            data = member.unused_data if member.eof else member.unconsumed_tail
+    while begun and not member.eof:
+        plain = member.decompress(member.unconsumed_tail, _BLOCK)
+        if not plain:
+            raise BrokenExportError(f"{what}: the compressed answer stops before its end")
+        yield plain
