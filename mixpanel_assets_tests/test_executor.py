@@ -253,6 +253,8 @@ class TestPools:
             assert not slots.has_pending_claims()
             pending = instance.event_log_storage.get_concurrency_info(POOL).pending_steps
             assert [row.step_key for row in pending] == ["theirs"]
+            instance.event_log_storage.free_concurrency_slots_for_run(other.run_id)
+            assert slots.claim(POOL, "another of mine")  # red when the wish stays: "mine" would come first for ever
 
     def test_writes_its_limit_beside_the_default(self, home: Path) -> None:
         # Red without _write_own_limits: the default of 7, then in the row.
