@@ -1,0 +1,51 @@
+"""A sandbox in a process of its own, so that a benchmark does not share its interpreter with the server."""
+
+import json
+import multiprocessing
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mixpanel_assets.sandbox import Population, Sandbox
+
+
+@contextmanager
+def served(
+    population: dict[str, Any], warm_days: tuple[str, str] | None = None, **options: Any
+) -> Iterator[dict[str, str]]:
+    """Environment variables of a running sandbox, plus `SANDBOX_URL`; bodies are made before it is handed over."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(theirs, population, warm_days, options), daemon=True
+    )
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def journal(environment: dict[str, str]) -> list[dict[str, Any]]:
+    """What the sandbox was asked, in order."""
+    with urllib.request.urlopen(f"{environment['SANDBOX_URL']}/sandbox/journal") as response:
+        answer: dict[str, Any] = json.load(response)
+    requests: list[dict[str, Any]] = answer["requests"]
+    return requests
+
+
+def child_environment(environment: dict[str, str], **more: str) -> dict[str, str]:
+    """Our environment with the sandbox's, for a command."""
+    return {**os.environ, **environment, **more}
+
+
+def _serve(
+    pipe: Connection, population: dict[str, Any], warm_days: tuple[str, str] | None, options: dict[str, Any]
+) -> None:
+    with Sandbox(Population(**population), **options) as sandbox:
+        sandbox.warm(*(warm_days or ()))
+        pipe.send({**sandbox.environment, "SANDBOX_URL": sandbox.url})
+        multiprocessing.Event().wait()
