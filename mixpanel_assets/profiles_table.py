@@ -124,8 +124,8 @@ def _insert_chosen(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles
 def _be_frugal(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
     """Bound DuckDB's memory: it spills the rest to disk.
 
-    One thread, since each holds some 30 MB to insert and two line buffers to read. What grows with the number of profiles
-    is what DuckDB needs to tell which go and which stay; 10 million took less than 256 MB.
+    One thread, since each holds some 30 MB to insert and two line buffers to read. What grows with the number of
+    profiles is what DuckDB needs to tell which go and which stay; 10 million took less than 256 MB.
     """
     profiles = count(connection, f"select count(*) from {TABLE}") + sum(page.rows for page in staged.pages)
     megabytes = _MEMORY_MB + 4 * (_line_limit(staged) >> 20) + _MEMORY_MB_PER_MILLION * profiles // 1_000_000
