@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import settings
 from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.staging import SnapshotFolder
@@ -30,8 +31,8 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
     )
     _client: MixpanelClient | None = PrivateAttr(default=None)
 
-    def client(self) -> MixpanelClient:
-        """The client of this run.
+    def client(self, on_quota: str = "stop") -> MixpanelClient:
+        """The client of this run; with `on_quota` "wait" it waits where the hour is spent, else it gives up.
 
         Raises:
             ConfigurationError: credentials are missing.
@@ -47,8 +48,9 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 policy=policy,
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / "export_starts"),
+                ledger=Ledger(settings.home() / LEDGER_FILE),
             )
-        return self._client
+        return self._client.waiting_for_quota() if on_quota == "wait" else self._client
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         # A client belongs to one run: its waits end with that run's wish to stop.

@@ -59,8 +59,14 @@ def fetch_page(
         lost = isinstance(error, RestartError)
         if lost:
             folder.mark_lost()
-        return PageResult(page, error=str(error), lost_session=lost, attempts=tuple(retrier.attempts))
-    return folder.write_page(came, counted_requests=0, attempts=retrier.attempts)
+        return PageResult(
+            page,
+            error=str(error),
+            lost_session=lost,
+            counted_requests=retrier.counted_requests,
+            attempts=tuple(retrier.attempts),
+        )
+    return folder.write_page(came, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
 
 
 def owed_pages(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> list[int]:
@@ -105,7 +111,7 @@ def _open(
     retrier = client.retrier(log)
     first = client.fetch_page(query, 0, None, retrier, accept=plans.check_first_page)
     folder = SnapshotFolder(staging_root, new_snapshot_id())
-    folder.write_page(first, counted_requests=len(retrier.attempts), attempts=retrier.attempts)
+    folder.write_page(first, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
     snapshot = Snapshot(
         id=folder.path.name,
         query=query,

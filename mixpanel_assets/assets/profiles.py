@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets import plans, reports, snapshots
+from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError, kind_of
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
@@ -39,6 +40,9 @@ class ProfilesConfig(dg.Config):
     max_removed_fraction: float = Field(
         default=0.5, description="Refuse a snapshot that would remove a larger share of the stored profiles (0 to 1)."
     )
+    on_quota: str = Field(
+        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
+    )
     retry_failed_pages: bool = Field(
         default=False, description="Fetch only the pages that failed last time, under the same session."
     )
@@ -51,6 +55,7 @@ class ProfilesConfig(dg.Config):
         """
         if not 0 <= self.max_removed_fraction <= 1:
             raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {self.max_removed_fraction}")
+        check_choice(self.on_quota)
         query = ProfileQuery(
             where=self.where,
             cohort_id=self.cohort_id,
@@ -69,6 +74,7 @@ class PageOrder:
 
     snapshot: Snapshot
     page_index: int
+    on_quota: str
 
 
 _PLAN = {"snapshot": dg.Out(Snapshot), "page": dg.DynamicOut(PageOrder)}
@@ -86,7 +92,7 @@ def metadata(
     """Fetch page 0, and order one fetch per further page."""
     with _one_line_errors():
         query = config.query()
-        client = mixpanel.client()
+        client = mixpanel.client(config.on_quota)
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
         first = None
@@ -98,7 +104,8 @@ def metadata(
             first = staging.snapshot(snapshot.id).read_page(0)
             pages = list(range(1, snapshot.pages))
         _announce(context, snapshot)
-        yield from _orders(snapshot, pages, first)
+        keep_to(budget(client.queries, len(pages), session_pages=True), config.on_quota, context.log)
+        yield from _orders(snapshot, pages, first, config.on_quota)
 
 
 @dg.op(pool=ENGAGE_POOL)
@@ -108,7 +115,9 @@ def fetch_page(
     """Fetch one page into a staged file."""
     with _one_line_errors():
         folder = staging.snapshot(order.snapshot.id)
-        result = snapshots.fetch_page(mixpanel.client(), folder, order.snapshot, order.page_index, context.log)
+        result = snapshots.fetch_page(
+            mixpanel.client(order.on_quota), folder, order.snapshot, order.page_index, context.log
+        )
         if result.came:
             context.log.info(f"page {result.page_index}: {result.rows} profiles")
         else:
@@ -119,6 +128,7 @@ def fetch_page(
 @dg.op(pool=ENGAGE_POOL, out=_PLAN)
 def check_pages(
     context: dg.OpExecutionContext,
+    config: ProfilesConfig,
     snapshot: Snapshot,
     results: list[PageResult],
     mixpanel: MixpanelResource,
@@ -136,7 +146,7 @@ def check_pages(
             owed: Sequence[int] = range(1, snapshot.pages)
         else:
             owed = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
-        yield from _orders(snapshot, owed, first)
+        yield from _orders(snapshot, owed, first, config.on_quota)
 
 
 @dg.op(out=dg.Out(StagedProfiles, io_manager_key="warehouse_io_manager"))
@@ -175,7 +185,7 @@ def collect(
 @dg.config_mapping
 def _flat_config(config: ProfilesConfig) -> dict[str, object]:
     settings = {"config": config.model_dump(exclude_none=True)}
-    return {"metadata": settings, "collect": settings}
+    return {"metadata": settings, "check_pages": settings, "collect": settings}
 
 
 @dg.graph_asset(
@@ -240,11 +250,11 @@ def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:
         context.log.warning(warning)
 
 
-def _orders(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None) -> _Plan:
+def _orders(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None, on_quota: str) -> _Plan:
     """The orders; `first` is page 0's result if it was fetched just now."""
     yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
     for page in pages:
-        yield dg.DynamicOutput(PageOrder(snapshot, page), mapping_key=f"p{page:05d}", output_name="page")
+        yield dg.DynamicOutput(PageOrder(snapshot, page, on_quota), mapping_key=f"p{page:05d}", output_name="page")
 
 
 @contextmanager

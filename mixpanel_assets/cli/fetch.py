@@ -115,7 +115,6 @@ def _sync_profiles(
     with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
         from mixpanel_assets import fetch
 
-        given.pop("on_quota", None)  # the ledger follows
         config = fetch.profiles_config(**given)
         at_a_time = fetch.profile_workers(workers) if parallel else 1
         synced = fetch.sync_profiles(config, at_a_time, shown, log_level=log_level(verbose))

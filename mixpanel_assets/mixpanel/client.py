@@ -1,20 +1,25 @@
 """MixpanelClient: requests to one project, repeated where that helps.
 
-Where http.py (one request), retry.py (again or not) and the two APIs meet. It keeps nothing between calls but
-connections.
+Where http.py (one request), retry.py (again or not), quota.py (within the hour or not) and the two APIs meet. It keeps
+nothing between calls but connections.
 """
 
+import copy
+import dataclasses
 import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from mixpanel_assets.errors import RestartError
+import requests
+
+from mixpanel_assets.errors import QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.http import BadRequestError, Transport
+from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
+from mixpanel_assets.mixpanel.quota import Account, Ledger
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.settings import Project
@@ -30,6 +35,9 @@ class MixpanelClient:
         policy: When to try again.
         stop: Set it to end waits and further attempts at once.
         export_starts: Spaces the starts of exports; default: this process alone.
+        ledger: Counts requests against the hourly quota; default: those of this client alone.
+
+    `queries` and `exports` are the accounts of the two APIs in the ledger.
     """
 
     def __init__(
@@ -39,12 +47,16 @@ class MixpanelClient:
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
         export_starts: StartRate | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._project = project
         self._policy = policy or RetryPolicy()
         self._stop = stop or threading.Event()
         self._export_starts = export_starts or StartRate()
         self._transport = Transport(project)
+        ledger = ledger or Ledger()
+        self.queries = ledger.account(project.query_url, project.project_id, "query")
+        self.exports = ledger.account(project.export_url, project.project_id, "export")
 
     def query_engage_page(
         self,
@@ -80,7 +92,8 @@ class MixpanelClient:
             output_properties=None if output_properties is None else tuple(output_properties),
         )
         query.check()
-        payload: dict[str, Any] = json.loads(self.retrier(_LOG).call(lambda: self._page(query, page, session_id)[0]))
+        retrier = self.retrier(_LOG)
+        payload: dict[str, Any] = json.loads(retrier.call(lambda: self._page(query, page, session_id, retrier)[0]))
         return payload
 
     def fetch_page(
@@ -99,7 +112,7 @@ class MixpanelClient:
 
         def attempt() -> EngagePage:
             try:
-                parsed = self._page(query, page, session_id)[1]
+                parsed = self._page(query, page, session_id, retrier)[1]
             except BadRequestError as error:
                 if session_id is None:
                     raise
@@ -110,7 +123,9 @@ class MixpanelClient:
 
         return retrier.call(attempt)
 
-    def save_export(self, query: EventsQuery, from_date: str, to_date: str, file: BinaryIO) -> int:
+    def save_export(
+        self, query: EventsQuery, from_date: str, to_date: str, file: BinaryIO, retrier: Retrier | None = None
+    ) -> int:
         """Write the events of a range of days (inclusive ISO dates) to a file, with one request. Returns the lines.
 
         Raises:
@@ -119,7 +134,13 @@ class MixpanelClient:
         """
         request = export.export_request(self._project.export_url, query, from_date, to_date)
         self._export_starts.wait_for_turn(self._stop)
-        return export.save_body(self._transport.send(request), request.what, file, self._stop)
+        return export.save_body(self._send(request, self.exports, retrier), request.what, file, self._stop)
+
+    def waiting_for_quota(self) -> "MixpanelClient":
+        """This client, its connections and its ledger, but waiting where the hour is spent instead of giving up."""
+        other = copy.copy(self)
+        other._policy = dataclasses.replace(self._policy, waits_for_quota=True)
+        return other
 
     def retrier(self, log: logging.Logger) -> Retrier:
         """A fresh count of attempts for one page or chunk."""
@@ -129,7 +150,27 @@ class MixpanelClient:
         """Close all connections."""
         self._transport.close()
 
-    def _page(self, query: ProfileQuery, page: int, session_id: str | None) -> tuple[bytes, EngagePage]:
+    def _page(
+        self, query: ProfileQuery, page: int, session_id: str | None, retrier: Retrier
+    ) -> tuple[bytes, EngagePage]:
         request = engage.page_request(self._project.query_url, query, page, session_id)
-        body = self._transport.read(self._transport.send(request), request.what)
+        response = self._send(request, self.queries, retrier, session_page=session_id is not None)
+        body = self._transport.read(response, request.what)
         return body, engage.parse_page(body, page)
+
+    def _send(
+        self, request: Request, account: Account, retrier: Retrier | None, *, session_page: bool = False
+    ) -> requests.Response:
+        """The one way out: the ledger is asked first, and told what the server says of limits."""
+        ticket = account.take(request.what, session_page=session_page)
+        try:
+            return self._transport.send(request, ticket.heard)
+        except QuotaError as error:
+            ticket.refused(error.retry_after)
+            raise
+        except UnreachableError:
+            ticket.refund()
+            raise
+        finally:
+            if retrier is not None:
+                retrier.counted_requests += ticket.counted

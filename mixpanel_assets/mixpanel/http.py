@@ -8,7 +8,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -36,6 +36,8 @@ _ERROR_TEXT_LENGTH = 300
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
 # An error body is read up to here and no further: it is only quoted.
 _ERROR_BODY_BYTES = 64 * 1024
+
+Heard = Callable[[int, rate_limits.RateLimits], None]
 
 
 class UnreachableError(TransientError):
@@ -77,8 +79,10 @@ class Transport:
         self._sessions: list[requests.Session] = []
         self._has_answered = False
 
-    def send(self, request: Request) -> requests.Response:
+    def send(self, request: Request, heard: Heard = lambda status, limits: None) -> requests.Response:
         """Send once. The response's body is not read yet: the caller reads it and closes the response.
+
+        `heard` is told the status of whatever answer comes, and what its headers say about limits.
 
         Raises:
             MixpanelError: the subclass says whether to retry, wait, start over or stop.
@@ -97,6 +101,7 @@ class Transport:
         except requests.RequestException as error:
             raise self.network_error(error, request.what) from None
         self._has_answered = True
+        heard(response.status_code, rate_limits.parse(response.headers))
         if response.status_code == 200:
             return response
         with response:

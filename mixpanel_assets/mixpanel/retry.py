@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import tenacity
 
-from mixpanel_assets.errors import Cancelled, MixpanelError, TransientError
+from mixpanel_assets.errors import Cancelled, MixpanelError, QuotaError, TransientError
 from mixpanel_assets.mixpanel.http import UnreachableError
 
 T = TypeVar("T")
@@ -33,12 +33,14 @@ class RetryPolicy:
         max_backoff_seconds: Longest wait of our own choice.
         max_wait_seconds: Longest wait that is obeyed when the server asks for it; beyond it, no further attempt is
         made.
+        waits_for_quota: Whether a spent hour is waited out, however long that takes.
     """
 
     max_attempts: int = 5
     base_seconds: float = 2.0
     max_backoff_seconds: float = 60.0
     max_wait_seconds: float = 120.0
+    waits_for_quota: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Attempt:
 class Retrier:
     """Calls a function until it succeeds or the policy says stop, and remembers each attempt.
 
+    `counted_requests` is for the caller's use: how many of them went against the hourly quota.
+
     Args:
         policy: How often and how long.
         stop: Set when the run is asked to end; a wait ends at once then.
@@ -65,6 +69,7 @@ class Retrier:
         self._stop = stop
         self._log = log
         self.attempts: list[Attempt] = []
+        self.counted_requests = 0
 
     def call(self, function: Callable[[], T]) -> T:
         """The function's result.
@@ -81,8 +86,15 @@ class Retrier:
             before_sleep=self._note_wait,
             reraise=True,
         )
-        result: T = retrying(self._attempt, function)
-        return result
+        while True:
+            try:
+                result: T = retrying(self._attempt, function)
+                return result
+            except QuotaError as error:
+                if not self._policy.waits_for_quota or error.retry_after is None:
+                    raise
+                self._log.warning(f"{error}; waiting {error.retry_after:.0f} s")
+                self._sleep(error.retry_after)
 
     def _attempt(self, function: Callable[[], T]) -> T:
         if self._stop.is_set():
