@@ -18,7 +18,6 @@ from types import TracebackType
 
 from dagster import DagsterInstance, DagsterRun
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from typing_extensions import Self
 
 from mixpanel_assets.event_log import exclusively
 from mixpanel_assets.run_locks import RunLocks, bury
@@ -64,7 +63,7 @@ class PoolSlots(InstanceConcurrencyContext):
         self._looked_for_the_dead_at = float("-inf")
         self._set_aside_since: dict[tuple[str, str], float] = {}  # (run id, step key) -> first seen
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PoolSlots":
         super().__enter__()
         if self._storage.supports_global_concurrency_limits:
             self._write_own_limits()
