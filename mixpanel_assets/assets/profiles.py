@@ -6,15 +6,15 @@ snapshots.py's.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets import plans, reports, snapshots
+from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
-from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError, kind_of
+from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.profiles_table import StagedProfiles
@@ -90,7 +90,7 @@ def metadata(
     warehouse: WarehouseResource,
 ) -> _Plan:
     """Fetch page 0, and order one fetch per further page."""
-    with _one_line_errors():
+    with one_line_errors():
         query = config.query()
         client = mixpanel.client(config.on_quota)
         warehouse.open(context.log).check_ready()
@@ -113,7 +113,7 @@ def fetch_page(
     context: dg.OpExecutionContext, order: PageOrder, mixpanel: MixpanelResource, staging: StagingResource
 ) -> dg.Output[PageResult]:
     """Fetch one page into a staged file."""
-    with _one_line_errors():
+    with one_line_errors():
         folder = staging.snapshot(order.snapshot.id)
         result = snapshots.fetch_page(
             mixpanel.client(order.on_quota), folder, order.snapshot, order.page_index, context.log
@@ -135,7 +135,7 @@ def check_pages(
     staging: StagingResource,
 ) -> _Plan:
     """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
-    with _one_line_errors():
+    with one_line_errors():
         first = None
         lost = any(result.lost_session for result in results)
         fresh = _start_over(context, snapshot, mixpanel, staging) if lost and not snapshot.restarts else None
@@ -160,7 +160,7 @@ def collect(
     staging: StagingResource,
 ) -> dg.Output[StagedProfiles]:
     """Judge what came, and hand it to the IO manager."""
-    with _one_line_errors():
+    with one_line_errors():
         folder = staging.snapshot(snapshot.id)
         # After a fresh start the first round's pages are another snapshot's.
         results = snapshots.settle(folder, snapshot, [*first, *second] if snapshot.id == planned.id else second)
@@ -255,12 +255,3 @@ def _orders(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None, 
     yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
     for page in pages:
         yield dg.DynamicOutput(PageOrder(snapshot, page, on_quota), mapping_key=f"p{page:05d}", output_name="page")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Our own errors as Dagster failures that are not tried again: their message is all that there is to say."""
-    try:
-        yield
-    except MixpanelAssetsError as error:
-        raise dg.Failure(str(error), metadata={"error": kind_of(error)}, allow_retries=False) from None
