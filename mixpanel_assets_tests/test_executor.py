@@ -16,9 +16,9 @@ import sqlalchemy
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.event_log import RunEventLog
-from mixpanel_assets.pools import PoolSlots
-from mixpanel_assets.run_locks import HOST, RunLocks, bury_dead_runs
+from mixpanel_assets.executor.event_log import RunEventLog
+from mixpanel_assets.executor.run_locks import HOST, RunLocks, bury_dead_runs
+from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets_tests import toy_runs
 from mixpanel_assets_tests.toy_runs import LIMIT, POOL, journal, most_in_flight
@@ -200,7 +200,7 @@ class TestEventLog:
         self, instance: dg.DagsterInstance, lines: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Red without the flush in _start_ready_steps: with a slow writer only the plan's success is there.
-        monkeypatch.setattr("mixpanel_assets.event_log.WRITE_AFTER_SECONDS", 30.0)
+        monkeypatch.setattr("mixpanel_assets.executor.event_log.WRITE_AFTER_SECONDS", 30.0)
         result = run(toy_runs.pages_job, instance, run_config=config(5))
         assert words(lines, "collect")[0]["successes_on_disk"] == 6
         assert toy_runs.successes_on_disk(instance, result.run_id) == 7
@@ -348,7 +348,7 @@ class TestPools:
         self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Red without _return_what_is_not_fetched: waits for ever.
-        monkeypatch.setattr("mixpanel_assets.pools.SET_ASIDE_SECONDS", 0.5)
+        monkeypatch.setattr("mixpanel_assets.executor.slots.SET_ASIDE_SECONDS", 0.5)
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
         sleeper = instance.create_run_for_job(toy_runs.pages_job)
         assert isinstance(instance.event_log_storage, SqliteEventLogStorage)

@@ -1,6 +1,6 @@
 """The private parts of Dagster that the threaded executor stands on, pinned by name and signature.
 
-Red after an upgrade of Dagster: read what moved, adapt the module that uses it (executor.py names them), run
+Red after an upgrade of Dagster: read what moved, adapt the module that uses it (threaded.py names them), run
 test_executor.py, and only then change this list and the bound in pyproject.toml.
 """
 
@@ -80,7 +80,7 @@ def test_signature(called: Callable[..., Any], parameters: list[str]) -> None:
 
 
 def test_attributes() -> None:
-    """Attributes that no signature shows; each is read or replaced by pools.py or event_log.py."""
+    """Attributes that no signature shows; each is read or replaced by slots.py or event_log.py."""
     with dagster.DagsterInstance.ephemeral() as instance:
         assert hasattr(instance, "_event_storage"), f"DagsterInstance._event_storage moved in {dagster.__version__}"
 

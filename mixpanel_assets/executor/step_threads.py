@@ -1,7 +1,7 @@
 """The loop of one run: a thread per step, and one thread that keeps account of them.
 
 Belongs here: starting what is ready, taking in what the threads report, cancelling. Does not belong here: what
-surrounds a run (executor.py), and who may have a slot (pools.py).
+surrounds a run (threaded.py), and who may have a slot (slots.py).
 
 Only the thread that runs the loop touches `ActiveExecution`, Dagster's account of which step may run; the threads of
 the steps report to it through a queue.
@@ -30,8 +30,8 @@ from dagster._core.execution.plan.execute_plan import (
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.plan.step import ExecutionStep
 
-from mixpanel_assets.event_log import flush
-from mixpanel_assets.pools import PoolSlots
+from mixpanel_assets.executor.event_log import flush
+from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.stopping import stoppable
 
 # How long the loop waits for news before it looks at signals, due retries and slots.

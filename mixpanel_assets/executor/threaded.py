@@ -1,7 +1,7 @@
 """The threaded executor: the steps of a run as threads of one process.
 
 Belongs here: the executor that Dagster is given, and what surrounds a run. Does not belong here: the loop of a run
-(step_threads.py), who may have a slot of a pool (pools.py), how events reach the disk (event_log.py), which runs are
+(step_threads.py), who may have a slot of a pool (slots.py), how events reach the disk (event_log.py), which runs are
 alive (run_locks.py), how a step learns that it should stop (stopping.py).
 
 Dagster has executors for one step at a time and for a process per step; a page of a second or two is worth neither.
@@ -27,10 +27,11 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.executor.base import Executor
 
-from mixpanel_assets.event_log import run_instance
-from mixpanel_assets.pools import POOL_LIMITS, PoolSlots
-from mixpanel_assets.run_locks import RunLocks
-from mixpanel_assets.step_threads import StepThreads
+from mixpanel_assets.executor.event_log import run_instance
+from mixpanel_assets.executor.run_locks import RunLocks
+from mixpanel_assets.executor.slots import PoolSlots
+from mixpanel_assets.executor.step_threads import StepThreads
+from mixpanel_assets.pools import POOL_LIMITS
 
 
 class ThreadedExecutor(Executor):

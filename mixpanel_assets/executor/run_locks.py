@@ -1,7 +1,7 @@
 """Which runs of this machine are alive, and the end of those that died without a word.
 
 Belongs here: a lock file per running run, and what becomes of a run whose lock nobody holds. Does not belong here: who
-gets a freed slot (pools.py).
+gets a freed slot (slots.py).
 
 The operating system drops a file lock when its process ends, however it ends. So a lock file that anybody can lock
 belongs to a dead run; process ids, which are given out again, play no part. The file's name carries the host: locks of

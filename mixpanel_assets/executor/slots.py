@@ -1,0 +1,147 @@
+"""Who may start a step of a pool, and when.
+
+Belongs here: slots claimed and freed over all runs of an instance, and the
+slots of dead runs. Does not belong here: how the claims are stored (Dagster's event log storage, see event_log.py).
+
+The slots are Dagster's: the UI shows them, and other executors keep to them. What differs from Dagster's own way:
+- a waiting run looks again every `LOOK_EVERY_SECONDS`, not after 1 to 15 seconds;
+- a run waits with one step per pool at a time. Slots go to whoever waits longest, so runs take turns, and a run with
+  sixty pages does not queue all of them before another run's first;
+- a run never has more steps of a pool in flight than the code location allows, with or without an instance that counts;
+- slots of runs that are dead or over are freed by whoever waits for one.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from dagster import DagsterInstance, DagsterRun
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+
+from mixpanel_assets.executor.event_log import exclusively
+from mixpanel_assets.executor.run_locks import RunLocks, bury
+
+# A look costs some 3 ms. The executor's loop comes by every 0.1 s, so this means every time.
+LOOK_EVERY_SECONDS = 0.08
+
+# A look at who holds the slots costs some 10 ms.
+LOOK_FOR_THE_DEAD_EVERY_SECONDS = 1.0
+
+# A slot that is set aside for a step that does not fetch it goes back to the queue. Our own runs look far more often;
+# Dagster's executors look every 1 to 15 s, and simply queue again.
+SET_ASIDE_SECONDS = 3.0
+
+
+@dataclass
+class Wish:
+    """The step that waits for a slot of a pool; times are of the monotonic clock."""
+
+    step_key: str
+    look_again_at: float
+
+
+class PoolSlots(InstanceConcurrencyContext):
+    """The slots of one run, behind the interface through which ActiveExecution asks for them. For one thread only."""
+
+    def __init__(
+        self, instance: DagsterInstance, run: DagsterRun, limits: Mapping[str, int], locks: RunLocks | None = None
+    ):
+        super().__init__(instance, run)
+        self._storage = instance.event_log_storage
+        self._limits = limits
+        self._locks = locks
+        self._holding: dict[str, str] = {}  # step key -> pool
+        self._wishes: dict[str, Wish] = {}  # pool -> who waits for it
+        self._looked_for_the_dead_at = float("-inf")
+        self._set_aside_since: dict[tuple[str, str], float] = {}  # (run id, step key) -> first seen
+
+    def __enter__(self) -> "PoolSlots":
+        super().__enter__()
+        if self._storage.supports_global_concurrency_limits:
+            self._write_own_limits()
+            if self._locks:
+                self._locks.bury_the_dead(self._instance)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        if self._storage.supports_global_concurrency_limits:
+            self._storage.free_concurrency_slots_for_run(self._run_id)
+
+    def _write_own_limits(self) -> None:
+        """A limit that a person has set stays; the instance's default gives way to ours."""
+        set_by_hand = {row.name for row in self._storage.get_pool_limits() if not row.from_default}
+        for pool, limit in self._limits.items():
+            if pool not in set_by_hand:
+                self._storage.set_concurrency_slots(pool, limit)
+
+    def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
+        """Whether the step may start now. If not, ask again: `ActiveExecution` does so for every ready step."""
+        if self._is_full(concurrency_key) or not self._is_its_turn(concurrency_key, step_key):
+            return False
+        self._pending_timeouts[step_key] = 0.0  # Dagster's own pause between two looks; ours is in the wish.
+        with exclusively(self._instance):
+            claimed = super().claim(concurrency_key, step_key, step_priority)
+        if claimed:
+            self._holding[step_key] = concurrency_key
+            self._wishes.pop(concurrency_key, None)
+        else:
+            self._wish(concurrency_key, step_key)
+        return claimed
+
+    def free_step(self, step_key: str) -> None:
+        if self._holding.pop(step_key, None):
+            with exclusively(self._instance):
+                super().free_step(step_key)
+
+    def withdraw(self) -> None:
+        """Stop waiting: nobody here could use a slot now, and none should be set aside for us."""
+        for wish in self._wishes.values():
+            self._storage.free_concurrency_slot_for_step(self._run_id, wish.step_key)
+            self._pending_claims.discard(wish.step_key)
+        self._wishes.clear()
+
+    def _is_full(self, pool: str) -> bool:
+        limit = self._limits.get(pool)
+        return limit is not None and sum(held == pool for held in self._holding.values()) >= limit
+
+    def _is_its_turn(self, pool: str, step_key: str) -> bool:
+        wish = self._wishes.get(pool)
+        return wish is None or (wish.step_key == step_key and time.monotonic() >= wish.look_again_at)
+
+    def _wish(self, pool: str, step_key: str) -> None:
+        now = time.monotonic()
+        self._wishes[pool] = Wish(step_key, now + LOOK_EVERY_SECONDS)
+        if now >= self._looked_for_the_dead_at + LOOK_FOR_THE_DEAD_EVERY_SECONDS:
+            self._looked_for_the_dead_at = now
+            if self._locks:
+                self._locks.bury_the_dead(self._instance)
+            self._free_what_is_over(pool)
+            self._return_what_is_not_fetched(pool)
+
+    def _free_what_is_over(self, pool: str) -> None:
+        """Free what belongs to runs that are finished or unknown, unless a living process still works for them."""
+        info = self._storage.get_concurrency_info(pool)
+        holders = {row.run_id for row in info.claimed_slots} | {row.run_id for row in info.pending_steps}
+        for run_id in holders - {self._run_id}:
+            run = self._instance.get_run_by_id(run_id)
+            if (run is None or run.is_finished) and not (self._locks and self._locks.has_lock_file(run_id)):
+                bury(self._instance, run_id)
+
+    def _return_what_is_not_fetched(self, pool: str) -> None:
+        """Take back slots that were set aside for a step whose run does not look."""
+        info = self._storage.get_concurrency_info(pool)
+        claimed = {(row.run_id, row.step_key) for row in info.claimed_slots}
+        set_aside = {
+            (row.run_id, row.step_key)
+            for row in info.pending_steps
+            if row.assigned_timestamp and row.run_id != self._run_id
+        } - claimed
+        now = time.monotonic()
+        self._set_aside_since = {key: self._set_aside_since.get(key, now) for key in set_aside}
+        for (run_id, step_key), since in self._set_aside_since.items():
+            if now - since >= SET_ASIDE_SECONDS:
+                self._storage.free_concurrency_slot_for_step(run_id, step_key)
