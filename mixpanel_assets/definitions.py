@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
 from mixpanel_assets.checks import profiles_complete
 from mixpanel_assets.executor import threaded_executor
@@ -30,7 +31,7 @@ def build_defs(
     """
     staging = StagingResource(folder=staging_folder)
     return dg.Definitions(
-        assets=[profiles],
+        assets=[profiles, events],
         asset_checks=[profiles_complete],
         jobs=[retry_failed_profile_pages],
         executor=executor,

@@ -19,11 +19,12 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import profiles_table
+from mixpanel_assets import events_table, profiles_table
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.events_table import StagedEvents, StoredEvents
 from mixpanel_assets.profiles_table import StagedProfiles
 from mixpanel_assets.resources import StagingResource, warehouse_path
-from mixpanel_assets.warehouse import Warehouse
+from mixpanel_assets.warehouse import Warehouse, count
 
 
 class WarehouseIOManager(DuckDBIOManager):
@@ -33,7 +34,7 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        return [ProfilesHandler()]
+        return [ProfilesHandler(), EventsHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         path = warehouse_path(self.database)
@@ -58,6 +59,8 @@ class _AtomicIOManager(DbIOManager):
             raise
         if isinstance(obj, StagedProfiles) and obj.complete:
             obj.folder.remove()
+        if isinstance(obj, StagedEvents):
+            obj.drop()
 
 
 class ProfilesHandler(DbTypeHandler[StagedProfiles]):
@@ -91,6 +94,29 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> StagedProfiles:
         raise NotImplementedError("query mixpanel.profiles through the `warehouse` resource instead of loading it")
+
+
+class EventsHandler(DbTypeHandler[StagedEvents]):
+    """Publishes staged ranges of events; what it says of each day is read back as `StoredEvents`."""
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [StagedEvents, StoredEvents]
+
+    def handle_output(
+        self,
+        context: dg.OutputContext,
+        table_slice: TableSlice,
+        obj: StagedEvents,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, Any]:
+        events_table.publish(connection, obj)
+        return {"dagster/row_count": count(connection, f"select count(*) from {events_table.TABLE}")}
+
+    def load_input(  # type: ignore[override]  # what is read back is not what was written
+        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> StoredEvents:
+        return events_table.stored(connection)
 
 
 class _TransactionalClient(DuckDbClient):

@@ -1,0 +1,231 @@
+"""`mixpanel/events`, as its data flows: days -> chunks in parallel -> one transaction -> what each day got.
+
+Each op hands on small objects; lines wait in staged files. No SQL and no HTTP here, and no rules: those are
+event_sync.py's. Dagster calls an asset stored, or not stored, as a whole; here some days may come and others not. So
+the rows are written by an op amid the graph, and the last op says which days are materialized.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from mixpanel_assets import event_reports, event_sync, partitions, settings
+from mixpanel_assets.assets.failures import one_line_errors
+from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
+from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError
+from mixpanel_assets.event_sync import ChunkResult, EventsPlan, Range
+from mixpanel_assets.events_table import StagedEvents, StoredEvents
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.plans import ranges_of, split_date_range
+from mixpanel_assets.pools import EXPORT_POOL
+from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.staging import sweep
+
+EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
+
+_Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+class EventsConfig(dg.Config):
+    """Settings of one events sync. The days are the partitions that are materialized."""
+
+    chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
+    events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
+    where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    on_quota: str = Field(
+        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
+    )
+    retry_failed_ranges: bool = Field(
+        default=False, description="Fetch only days that failed earlier, of those chosen or, with none chosen, all."
+    )
+
+    def query(self) -> EventsQuery:
+        """What is asked of Mixpanel.
+
+        Raises:
+            ConfigurationError: a setting is out of range.
+        """
+        check_choice(self.on_quota)
+        query = EventsQuery(None if self.events is None else tuple(self.events), self.where)
+        query.check()
+        return query
+
+
+@dataclass(frozen=True)
+class ChunkOrder:
+    """The order to fetch one chunk of a plan."""
+
+    plan: EventsPlan
+    index: int
+    on_quota: str
+
+
+@dg.op(out={"planned": dg.Out(EventsPlan), "chunk": dg.DynamicOut(ChunkOrder)})
+def plan(
+    context: dg.OpExecutionContext,
+    config: EventsConfig,
+    mixpanel: MixpanelResource,
+    staging: StagingResource,
+    warehouse: WarehouseResource,
+) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[ChunkOrder]]:
+    """Split the days into chunks, and order one fetch per chunk."""
+    with one_line_errors():
+        query = config.query()
+        chunks = _chunks(_days(context, config), config.chunk_days)
+        client = mixpanel.client(config.on_quota)
+        warehouse.open(context.log).check_ready()
+        sweep(staging.root)
+        planned = EventsPlan(context.run_id, query, tuple(chunks), datetime.now(timezone.utc))
+        taken = event_sync.take_over(staging.root, planned, _ended_runs(context.instance, staging.root))
+        for from_date, to_date in taken:
+            context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
+        keep_to(budget(client.exports, len(chunks) - len(taken)), config.on_quota, context.log)
+        yield dg.Output(planned, "planned", metadata={"total_batches": len(chunks), "batches_ordered": len(chunks)})
+        for index in range(len(chunks)):
+            order = ChunkOrder(planned, index, config.on_quota)
+            yield dg.DynamicOutput(order, mapping_key=f"c{index:05d}", output_name="chunk")
+
+
+@dg.op(pool=EXPORT_POOL)
+def fetch_chunk(
+    context: dg.OpExecutionContext, order: ChunkOrder, mixpanel: MixpanelResource, staging: StagingResource
+) -> dg.Output[ChunkResult]:
+    """Fetch one chunk into staged files."""
+    with one_line_errors():
+        client = mixpanel.client(order.on_quota)
+        result = event_sync.fetch_chunk(client, staging.root, order.plan, order.index, context.log)
+        from_date, to_date = order.plan.chunks[order.index]
+        if result.came:
+            context.log.info(f"{from_date} to {to_date}: {result.lines} events")
+        else:
+            context.log.error(f"failed: {result.error}")
+        return dg.Output(result, metadata=event_reports.chunk_metadata(order.plan, result))
+
+
+# The table is named here because this output is no asset's: the asset's last word is `report`.
+_STORED = dg.Out(
+    StagedEvents, io_manager_key="warehouse_io_manager", metadata={"schema": "mixpanel", "table": "events"}
+)
+
+
+@dg.op(out={"settled": dg.Out(list[ChunkResult]), "stored": _STORED})
+def collect_events(
+    context: dg.OpExecutionContext, planned: EventsPlan, results: list[ChunkResult], staging: StagingResource
+) -> Iterator[dg.Output[list[ChunkResult]] | dg.Output[StagedEvents]]:
+    """Judge what came, and hand it to the IO manager."""
+    with one_line_errors():
+        settled = event_sync.settle(staging.root, planned, results)
+        parts = [part for result in settled for part in result.ranges]
+        for part in parts:
+            if not part.came:
+                context.log.error(f"missing from this sync: {part.error}")
+        if not any(part.came for part in parts):
+            _note_failed(context, settled)
+            raise MixpanelError(f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}")
+        yield dg.Output(settled, "settled")
+        staged = StagedEvents(staging.root, planned.query, tuple(part for part in parts if part.came))
+        yield dg.Output(staged, "stored")
+
+
+@dg.op(out=dg.Out(dg.Nothing, is_required=False))
+def report(
+    context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
+) -> Iterator[dg.Output[None]]:
+    """Say which days are stored: as Dagster does when all of them came, and one by one when not."""
+    days = event_sync.stored_days(settled)
+    sync = event_reports.sync_metadata(planned, settled, stored, days)
+    failed = event_sync.failed_ranges(settled)
+    chosen = _chosen_days(context)
+    if not failed and days == chosen:
+        for day in days:
+            context.add_asset_metadata(event_reports.day_metadata(stored.days[day]), EVENTS_KEY, partition_key=day)
+        yield dg.Output(None, metadata=sync)
+        return
+    for day in days:
+        metadata = {**sync, **event_reports.day_metadata(stored.days[day])}
+        context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
+    if failed:
+        _note_failed(context, settled)
+        raise _incomplete(settled, failed)
+
+
+@dg.config_mapping
+def _flat_config(config: EventsConfig) -> dict[str, object]:
+    return {"plan": {"config": config.model_dump(exclude_none=True)}}
+
+
+@dg.graph_asset(
+    name="events",
+    key_prefix="mixpanel",
+    config=_flat_config,
+    group_name="mixpanel",
+    kinds={"mixpanel", "duckdb"},
+    partitions_def=partitions.event_days(),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    description="One row per event of the Mixpanel project, by days.",
+)
+def events() -> None:
+    planned, chunks = plan()
+    results = chunks.map(fetch_chunk).collect()
+    settled, stored = collect_events(planned, results)
+    said: None = report(planned, settled, stored)
+    return said
+
+
+def _days(context: dg.OpExecutionContext, config: EventsConfig) -> list[Range]:
+    """The ranges of days to fetch.
+
+    Raises:
+        ConfigurationError: no days are chosen, they are in the future, or a setting about days is wrong.
+    """
+    settings.events_start_date()
+    today = partitions.today()
+    chosen = _chosen_days(context)
+    if config.retry_failed_ranges:
+        owed = event_reports.owed_days(context.instance, EVENTS_KEY)
+        owed = [day for day in owed if not chosen or day in chosen]
+        if not owed:
+            raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")
+        return ranges_of(owed)
+    if not chosen:
+        raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
+    if chosen[-1] > today:
+        raise ConfigurationError(f"{chosen[-1]} is in the future: the project's present day is {today}")
+    return ranges_of(chosen)
+
+
+def _chosen_days(context: _Context) -> list[str]:
+    """The partitions of this run, as ISO dates in order; none in a run without."""
+    return sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+
+
+def _chunks(ranges: Sequence[Range], chunk_days: int) -> list[Range]:
+    try:
+        return [chunk for from_date, to_date in ranges for chunk in split_date_range(from_date, to_date, chunk_days)]
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _ended_runs(instance: dg.DagsterInstance, staging_root: Path) -> list[str]:
+    """Runs that are over and left staged chunks behind, the latest first."""
+    folders = sorted((staging_root / "events").glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    runs = (instance.get_run_by_id(folder.name) for folder in folders)
+    return [run.run_id for run in runs if run is not None and run.is_finished]
+
+
+def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
+    """Leave word of the days that failed, so that they can be fetched again alone."""
+    metadata = event_reports.failures_metadata(results)
+    context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
+
+
+def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> dg.Failure:
+    days = ", ".join(f"{first} to {last}" for first, last in failed)
+    reason = next(result.error for result in results if result.error)
+    metadata = {**event_reports.failures_metadata(results), "error": IncompleteSyncError.__name__}
+    text = f"missing: {days}; the other days are stored; job retry_failed_event_ranges fetches them again ({reason})"
+    return dg.Failure(text, metadata=metadata, allow_retries=False)

@@ -1,0 +1,144 @@
+"""What one line of an export must look like to be loaded in bulk, and what becomes of the lines that do not.
+
+The usual line is `{"event":"...","properties":{...}}`, whole JSON. DuckDB tests a whole file for it in a moment, with
+the parser that will load it. Only when a line differs are the lines of that file read in Python: written the usual way
+if they hold an event, set aside if they hold something else, and refused if they are no whole JSON, because then the
+export did not arrive as it was sent.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import msgspec
+
+from mixpanel_assets.mixpanel import json_text
+from mixpanel_assets.mixpanel.export import BrokenExportError
+
+# An event has a megabyte at most; DuckDB reserves a few times this for each thread that reads.
+MAX_LINE_BYTES = 8 << 20
+_BEGIN = '{"event":"'
+_BETWEEN = '","properties":{'
+
+# The lines of files as `name` and `properties`, both JSON text as it was served. Inside a string no quote stands
+# without a backslash, so the first `","properties":{` of a usual line ends the name; the two parts being JSON each
+# proves that it is one. A line that is no JSON at all is NULL.
+LINES = f"""
+    select filename, name, properties, starts_with(line, '{_BEGIN}') and place > 0 as begins_well
+    from (
+        select filename, line, place,
+               substr(line, {len(_BEGIN)}, place - {len(_BEGIN) - 1}) as name,
+               substr(line, place + {len(_BETWEEN) - 1}, length(line) - place - {len(_BETWEEN) - 1}) as properties
+        from (
+            select filename, json::varchar as line, strpos(json::varchar, '{_BETWEEN}') as place
+            from read_ndjson_objects(?, ignore_errors = true, maximum_object_size = {MAX_LINE_BYTES}, filename = true)
+        )
+    )
+    """
+# Each test reserves read buffers; ten at once would be most of a run's memory, and no faster.
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A line that is not stored, or not as it came. `row` counts from 0."""
+
+    row: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Straightened:
+    """What became of a file's lines: those written, and those set aside; `repaired` of these are written as well."""
+
+    lines: int
+    set_aside: tuple[SetAside, ...]
+    repaired: int
+
+
+def are_usual(file: Path, lines: int) -> bool:
+    """Whether all so many lines of a file are usual ones."""
+    if not lines:
+        return True
+    usual = "begins_well and json_valid(name) and json_valid(properties)"
+    with _one_at_a_time, duckdb.connect(config={"threads": 2}) as connection:
+        [(found,)] = connection.execute(f"select count(*) from ({LINES}) where {usual}", [str(file)]).fetchall()
+    return int(found) == lines
+
+
+def straighten(file: Path, target: BinaryIO, what: str) -> Straightened:
+    """Write a file's events the usual way, as they were served otherwise.
+
+    Raises:
+        BrokenExportError: a line is no whole JSON, or tells of an error.
+    """
+    written = repaired = 0
+    set_aside = []
+    for row, line in _lines_of(file):
+        usual = _usual(line, f"{what}: line {row + 1}")
+        if isinstance(usual, str):
+            set_aside.append(SetAside(row, usual, _readable(line)))
+            continue
+        content, repairs = usual
+        target.write(content)
+        written += 1
+        if repairs:
+            reason = "stored with U+FFFD in place of text that is not Unicode"
+            set_aside.append(SetAside(row, reason, _readable(line)))
+            repaired += 1
+    return Straightened(written, tuple(set_aside), repaired)
+
+
+def _lines_of(file: Path) -> Iterator[tuple[int, bytes]]:
+    # Files opened as bytes end lines at \n only; a text may hold U+2028 and its like.
+    with file.open("rb") as stream:
+        for row, line in enumerate(stream):
+            stripped = line.strip()
+            if stripped:
+                yield row, stripped
+
+
+def _usual(line: bytes, what: str) -> tuple[bytes, int] | str:
+    """The line written the usual way and the repairs made, or the reason why it is no event."""
+    text, repairs = json_text.repaired(line)
+    try:
+        members = json_text.read_object(text)
+    except ValueError as error:
+        if _is_json(text):
+            return "not an object"
+        raise BrokenExportError(f"{what} is no whole JSON: {error}") from None
+    if "error" in members and "event" not in members:
+        raise BrokenExportError(f"{what} tells of an error: {bytes(members['error']).decode()[:200]}")
+    name = _name(members.get("event"))
+    if name is None:
+        return "no event name"
+    properties = bytes(members["properties"]) if "properties" in members else b""
+    if not properties.startswith(b"{"):
+        return "no properties"
+    return b'{"event":' + name + b',"properties":' + properties + b"}\n", repairs
+
+
+def _name(event: json_text.Text | None) -> bytes | None:
+    """The event's name as JSON text; a number counts as a name, an empty text does not."""
+    if event is None:
+        return None
+    number = json_text.read_whole_number(event)
+    if number is not None:
+        return f'"{number}"'.encode()
+    return bytes(event) if json_text.read_string(event) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _readable(line: bytes) -> str:
+    return line.decode(errors="backslashreplace")

@@ -1,0 +1,113 @@
+"""What the events of a sync say of themselves: counts, failures with reasons, and which days are still owed.
+
+The names are fixed, others read them. A day's own numbers come from the table `event_days`.
+"""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from mixpanel_assets.event_staging import RangeResult
+from mixpanel_assets.event_sync import ChunkResult, EventsPlan, failed_ranges
+from mixpanel_assets.events_table import StoredDay, StoredEvents
+from mixpanel_assets.plans import days_between
+
+_MOST_REASONS = 100
+# How many syncs with failures are looked back upon for days still owed.
+_MOST_SYNCS = 1000
+
+
+def sync_metadata(
+    plan: EventsPlan, results: Sequence[ChunkResult], stored: StoredEvents, days: Sequence[str]
+) -> dict[str, Any]:
+    """Metadata of one sync, the same for all its days."""
+    loaded = [stored.days[day] for day in days if day in stored.days]
+    seconds = (datetime.datetime.now(datetime.timezone.utc) - plan.started_at).total_seconds()
+    return {
+        **failures_metadata(results),
+        "duplicate_events": sum(day.duplicates for day in loaded),
+        "fetched_rows": sum(day.rows for day in loaded),
+        "rejected_rows": sum(day.rejected for day in loaded),
+        "repaired_rows": sum(part.repaired for part in _parts(results)),
+        "duration_seconds": round(seconds, 3),
+        "dagster/table_name": "mixpanel.events",
+    }
+
+
+def failures_metadata(results: Sequence[ChunkResult]) -> dict[str, Any]:
+    """What came, what did not, and why."""
+    failed = [part for part in _parts(results) if not part.came]
+    came = sum(result.came for result in results)
+    metadata: dict[str, Any] = {
+        "failed_date_ranges": dg.MetadataValue.json([list(days) for days in failed_ranges(results)]),
+        "successful_batches": came,
+        "failed_batches": len(results) - came,
+        "counted_requests": sum(part.counted_requests for part in _parts(results)),
+        "requests": sum(len(part.attempts) for part in _parts(results)),
+    }
+    if failed:
+        metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
+    return metadata
+
+
+def day_metadata(day: StoredDay) -> dict[str, Any]:
+    """What a load did to one day, against the rows that it replaced."""
+    return {
+        "dagster/partition_row_count": day.rows,
+        "new_events": day.new,
+        "changed_events": day.changed,
+        "gone_events": day.gone,
+    }
+
+
+def chunk_metadata(plan: EventsPlan, result: ChunkResult) -> dict[str, Any]:
+    """What one finished chunk says, in the UI and to progress bars."""
+    from_date, to_date = plan.chunks[result.index]
+    attempts = [attempt for part in result.ranges for attempt in part.attempts]
+    seconds = (attempts[-1].ended_at - attempts[0].started_at).total_seconds() if attempts else 0.0
+    metadata: dict[str, Any] = {
+        "batch_index": result.index,
+        "total_batches": len(plan.chunks),
+        "from_date": from_date,
+        "to_date": to_date,
+        "rows": result.lines,
+        "seconds": round(seconds, 3),
+        "attempts": len(attempts),
+        "waited_seconds": round(sum(attempt.wait_seconds for attempt in attempts), 3),
+    }
+    return metadata if result.error is None else {**metadata, "error": result.error}
+
+
+def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[str]:
+    """Days that failed and have not come since, as ISO dates in order.
+
+    Every sync with failures leaves an observation that names them; a later materialization of a day settles it.
+    """
+    failed_at: dict[str, int] = {}
+    for record in instance.fetch_observations(asset, limit=_MOST_SYNCS).records:
+        metadata = record.asset_observation.metadata if record.asset_observation else {}
+        ranges: Any = metadata["failed_date_ranges"].value if "failed_date_ranges" in metadata else []
+        for from_date, to_date in ranges:
+            for day in days_between(from_date, to_date):
+                failed_at[day] = max(failed_at.get(day, 0), record.storage_id)
+    came_at = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions=set(failed_at)
+    )
+    return sorted(day for day, storage_id in failed_at.items() if came_at.get(day, 0) < storage_id)
+
+
+def _parts(results: Sequence[ChunkResult]) -> list[RangeResult]:
+    return [part for result in results for part in result.ranges]
+
+
+def _failures_table(failed: Sequence[RangeResult]) -> str:
+    lines = ["| from | to | attempts | seconds waited | reason |", "|---|---|---|---|---|"]
+    for part in failed[:_MOST_REASONS]:
+        waited = sum(attempt.wait_seconds for attempt in part.attempts)
+        reason = (part.error or "").replace("|", "\\|")
+        lines.append(f"| {part.from_date} | {part.to_date} | {len(part.attempts)} | {waited:.1f} | {reason} |")
+    if len(failed) > _MOST_REASONS:
+        lines.append(f"\nand {len(failed) - _MOST_REASONS} more")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Fetched chunks of events as files, between Mixpanel and DuckDB: each run has a folder, each range of days a file.
+
+    staging/events/<run>/2026-01-01_2026-01-07.jsonl             the lines, as served
+                         2026-01-01_2026-01-07.rejected.jsonl    lines that cannot be stored, if any
+                         2026-01-01_2026-01-07.json              how the fetch went: written last
+
+The file's presence with its manifest means that it is whole. What a finished run leaves here was never stored: the next
+run takes it over instead of asking for it again.
+"""
+
+import contextlib
+import datetime
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from mixpanel_assets.event_lines import SetAside
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.mixpanel.retry import Attempt
+from mixpanel_assets.staging import disk_errors, read_manifest, write_whole
+
+# Late events of a day keep coming, so what an interrupted run left is worth taking over for a while only.
+TAKE_OVER_WITHIN = datetime.timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class RangeResult:
+    """How the fetch of a range of days ended. `error` is None when its lines are staged.
+
+    Attributes:
+        from_date: First day, ISO.
+        to_date: Last day, inclusive.
+        folder: Name of the folder that the lines lie in.
+        query: What was asked for.
+        lines: Lines staged.
+        bytes: Size of the staged file.
+        rejected: Lines set aside because they are no events.
+        repaired: Lines stored with a mended text, and set aside as served.
+        asked_at: When the request that succeeded was sent.
+        error: Why the range did not come, in one line.
+        counted_requests: Requests that count against the hourly quota.
+        attempts: Each request sent.
+    """
+
+    from_date: str
+    to_date: str
+    folder: str
+    query: EventsQuery
+    lines: int = 0
+    bytes: int = 0
+    rejected: int = 0
+    repaired: int = 0
+    asked_at: datetime.datetime | None = None
+    error: str | None = None
+    counted_requests: int = 0
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def came(self) -> bool:
+        """Whether the lines are staged."""
+        return self.error is None
+
+
+class EventsFolder:
+    """The files of one run."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.path = root / "events" / name
+
+    @contextmanager
+    def new_file(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A file under a name of its own, deleted at the end unless it was moved."""
+        with disk_errors(self.path):
+            # Events are personal data: only the user who syncs may read them.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = self.path / f"{uuid.uuid4().hex}.partial"
+            try:
+                with file.open("wb") as stream:
+                    yield file, stream
+            finally:
+                file.unlink(missing_ok=True)
+
+    def place(self, file: Path, result: RangeResult, set_aside: Iterable[SetAside]) -> RangeResult:
+        """Give a verified file its name. It counts once `sign` has written the manifest."""
+        rejected = msgspec.json.Encoder().encode_lines(set_aside)
+        if rejected:
+            write_whole(self.rejected_file(result), rejected)
+        with disk_errors(self.path):
+            file.replace(self.lines_file(result))
+        return replace(result, bytes=self.lines_file(result).stat().st_size)
+
+    def sign(self, result: RangeResult) -> RangeResult:
+        """Write the manifest of a placed file: from here on the range is staged."""
+        write_whole(self._manifest(result), msgspec.json.encode(result))
+        return result
+
+    def holds(self, result: RangeResult) -> bool:
+        """Whether the lines of a result are here, and whole."""
+        file = self.lines_file(result)
+        return file.is_file() and file.stat().st_size == result.bytes
+
+    def results(self) -> list[RangeResult]:
+        """All ranges that are here, and whole."""
+        found = [read_manifest(file, RangeResult) for file in sorted(self.path.glob("*_*.json"))]
+        return [result for result in found if result is not None and self.holds(result)]
+
+    def take_over(self, result: RangeResult, other: "EventsFolder") -> RangeResult | None:
+        """Move a range of another folder here. None if it is gone: somebody else took it."""
+        mine = replace(result, folder=self.path.name)
+        try:
+            # The manifest first: only one can move it, and without it the rest belongs to nobody.
+            claim = self._made() / f"{uuid.uuid4().hex}.partial"
+            other._manifest(result).replace(claim)
+            claim.unlink()
+            if other.rejected_file(result).exists():
+                other.rejected_file(result).replace(self.rejected_file(mine))
+            other.lines_file(result).replace(self.lines_file(mine))
+        except FileNotFoundError:
+            return None
+        return self.sign(mine)
+
+    def drop(self, result: RangeResult) -> None:
+        """Delete a range that is stored; and the folder with the last one."""
+        for file in (self._manifest(result), self.lines_file(result), self.rejected_file(result)):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def lines_file(self, result: RangeResult) -> Path:
+        """JSON lines as served."""
+        return self.path / f"{result.from_date}_{result.to_date}.jsonl"
+
+    def rejected_file(self, result: RangeResult) -> Path:
+        """JSON lines: `row`, `reason`, `text`."""
+        return self.path / f"{result.from_date}_{result.to_date}.rejected.jsonl"
+
+    def _manifest(self, result: RangeResult) -> Path:
+        return self.path / f"{result.from_date}_{result.to_date}.json"
+
+    def _made(self) -> Path:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.path

@@ -1,0 +1,191 @@
+"""A chunk of events from the request to its staged files, and what of a plan came: the rules without Dagster.
+
+assets/events.py runs them as ops. A range that fails is a result with a reason, never an exception, because the others
+are worth keeping.
+"""
+
+import datetime
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixpanel_assets import event_lines
+from mixpanel_assets.errors import FatalError, MixpanelError
+from mixpanel_assets.event_staging import TAKE_OVER_WITHIN, EventsFolder, RangeResult
+from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
+from mixpanel_assets.mixpanel.http import ServerTimeoutError
+from mixpanel_assets.mixpanel.retry import Retrier
+from mixpanel_assets.plans import days_between, ranges_of, split_date_range
+
+Range = tuple[str, str]
+
+
+class TooMuchAtOnceError(FatalError):
+    """Mixpanel ran out of time on a range of several days: fewer may succeed."""
+
+
+@dataclass(frozen=True)
+class EventsPlan:
+    """What a run is to fetch.
+
+    Attributes:
+        folder: Name of its staging folder.
+        query: Which events.
+        chunks: Inclusive ranges of ISO dates.
+        started_at: When the run began to fetch.
+    """
+
+    folder: str
+    query: EventsQuery
+    chunks: tuple[Range, ...]
+    started_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """How the fetch of one chunk ended: one range, or several if it had to be split; in order."""
+
+    index: int
+    ranges: tuple[RangeResult, ...]
+
+    @property
+    def came(self) -> bool:
+        """Whether all of it is staged."""
+        return all(part.came for part in self.ranges)
+
+    @property
+    def lines(self) -> int:
+        """Lines staged."""
+        return sum(part.lines for part in self.ranges)
+
+    @property
+    def error(self) -> str | None:
+        """Why it did not come, or not all of it."""
+        return next((part.error for part in self.ranges if part.error is not None), None)
+
+
+def fetch_chunk(
+    client: MixpanelClient, staging_root: Path, plan: EventsPlan, index: int, log: logging.Logger
+) -> ChunkResult:
+    """Fetch one chunk of the plan into its folder, unless it lies there already."""
+    folder = EventsFolder(staging_root, plan.folder)
+    staged = {(result.from_date, result.to_date): result for result in folder.results()}
+    found = staged.get(plan.chunks[index])
+    if found is not None and found.query == plan.query:
+        return ChunkResult(index, (found,))
+    return ChunkResult(index, tuple(_fetch_range(client, folder, plan.query, plan.chunks[index], log)))
+
+
+def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -> list[Range]:
+    """Move chunks of the plan that ended runs fetched and never stored into the plan's folder. Returns them.
+
+    Only days that were over when they were fetched, not long ago: others have grown since.
+    """
+    folder = EventsFolder(staging_root, plan.folder)
+    wanted = set(plan.chunks)
+    taken = []
+    for run in ended_runs:
+        other = EventsFolder(staging_root, run)
+        for result in other.results():
+            days = (result.from_date, result.to_date)
+            fits = days in wanted and result.query == plan.query and _is_fresh(result, plan.started_at)
+            if fits and folder.take_over(result, other) is not None:
+                taken.append(days)
+                wanted.discard(days)
+    return taken
+
+
+def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult]) -> list[ChunkResult]:
+    """One result for every chunk of the plan, in order: what nobody told of, or is gone, has failed."""
+    told = {result.index: result for result in results}
+    settled = []
+    for index, (from_date, to_date) in enumerate(plan.chunks):
+        missing = RangeResult(
+            from_date, to_date, plan.folder, plan.query, error=f"{from_date} to {to_date}: never fetched"
+        )
+        result = told.get(index, ChunkResult(index, (missing,)))
+        settled.append(replace(result, ranges=tuple(_still_there(staging_root, part) for part in result.ranges)))
+    return settled
+
+
+def stored_days(results: Iterable[ChunkResult]) -> list[str]:
+    """The days that came, in order."""
+    parts = [part for result in results for part in result.ranges if part.came]
+    return [day for part in parts for day in days_between(part.from_date, part.to_date)]
+
+
+def failed_ranges(results: Iterable[ChunkResult]) -> list[Range]:
+    """The ranges that did not come, as few as possible."""
+    parts = [part for result in results for part in result.ranges if not part.came]
+    return ranges_of(day for part in parts for day in days_between(part.from_date, part.to_date))
+
+
+def _fetch_range(
+    client: MixpanelClient, folder: EventsFolder, query: EventsQuery, days: Range, log: logging.Logger
+) -> Sequence[RangeResult]:
+    from_date, to_date = days
+    wanted = RangeResult(from_date, to_date, folder.path.name, query)
+    retrier = client.retrier(log)
+    try:
+        result = retrier.call(lambda: _attempt(client, folder, wanted, retrier))
+        return [folder.sign(_with_requests(result, retrier))]
+    except TooMuchAtOnceError as error:
+        halves = _halves(from_date, to_date)
+        log.warning(f"{error}; asking for {' and '.join(f'{first} to {last}' for first, last in halves)} instead")
+        return [part for half in halves for part in _fetch_range(client, folder, query, half, log)]
+    except MixpanelError as error:
+        return [_with_requests(replace(wanted, error=str(error)), retrier)]
+
+
+def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, retrier: Retrier) -> RangeResult:
+    """Ask once, and see that every line that came is whole."""
+    what = f"events of {wanted.from_date} to {wanted.to_date}"
+    asked_at = datetime.datetime.now(datetime.timezone.utc)
+    with folder.new_file() as (file, stream):
+        try:
+            lines = client.save_export(wanted.query, wanted.from_date, wanted.to_date, stream, retrier)
+        except ServerTimeoutError as error:
+            if wanted.from_date == wanted.to_date:
+                raise
+            raise TooMuchAtOnceError(str(error)) from None
+        stream.close()  # Windows renames no open file.
+        if event_lines.are_usual(file, lines):
+            return folder.place(file, replace(wanted, lines=lines, asked_at=asked_at), ())
+        with folder.new_file() as (straight_file, target):
+            made = event_lines.straighten(file, target, what)
+            target.close()
+            if not event_lines.are_usual(straight_file, made.lines):
+                raise BrokenExportError(f"{what}: DuckDB cannot read a line that is JSON otherwise")
+            result = replace(
+                wanted,
+                lines=made.lines,
+                rejected=len(made.set_aside) - made.repaired,
+                repaired=made.repaired,
+                asked_at=asked_at,
+            )
+            return folder.place(straight_file, result, made.set_aside)
+
+
+def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:
+    return replace(result, counted_requests=retrier.counted_requests, attempts=tuple(retrier.attempts))
+
+
+def _halves(from_date: str, to_date: str) -> list[Range]:
+    days = days_between(from_date, to_date)
+    return split_date_range(from_date, to_date, (len(days) + 1) // 2)
+
+
+def _is_fresh(result: RangeResult, now: datetime.datetime) -> bool:
+    if result.asked_at is None or now - result.asked_at > TAKE_OVER_WITHIN:
+        return False
+    # Over everywhere on earth: the last time zone ends a day 12 hours after UTC does.
+    over_at = datetime.datetime.fromisoformat(f"{result.to_date}T00:00:00+00:00") + datetime.timedelta(hours=36)
+    return result.asked_at >= over_at
+
+
+def _still_there(staging_root: Path, part: RangeResult) -> RangeResult:
+    if not part.came or EventsFolder(staging_root, part.folder).holds(part):
+        return part
+    return replace(part, error=f"events of {part.from_date} to {part.to_date}: the staged file is gone")

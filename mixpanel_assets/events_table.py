@@ -1,0 +1,283 @@
+"""`mixpanel.events`: its columns, and how staged lines become its rows.
+
+The days that came are replaced, in the caller's transaction; days that did not keep their rows. What each load did to
+a day is kept in `event_days`: a day with no events has a row there, a day never loaded has none. Opening and committing
+are warehouse.py's; what a staged line looks like is event_lines.py's.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from mixpanel_assets.event_lines import LINES, MAX_LINE_BYTES
+from mixpanel_assets.event_staging import EventsFolder, RangeResult
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.profiles_table import REJECTED_TABLE
+from mixpanel_assets.warehouse import count
+
+TABLE = "events"
+DAYS_TABLE = "event_days"
+# With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
+_MEMORY_MB = 400
+_MOST_THREADS = 4
+# Seconds up to here, milliseconds beyond: the year 5138 in seconds, 1973 in milliseconds.
+_FIRST_MILLISECONDS = 100_000_000_000
+_STAGED_DAYS = "(select day from staged_days)"
+# Of rows without $insert_id the content is part of the key.
+_KEY = "event_name, event_time, distinct_id, insert_id, case when insert_id is null then properties::varchar end"
+_KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
+_EVENTS = f"""
+    select filename, name, event_name, fields[2] as distinct_id, fields[3] as insert_id, properties,
+           try(make_timestamp(try_cast(round(
+               seen * case when abs(seen) < {_FIRST_MILLISECONDS} then 1000000 else 1000 end) as bigint))) as event_time
+    from (
+        select *, try_cast(fields[1] as double) as seen
+        from (
+            select filename, name, properties, json_extract_string(name, '$') as event_name,
+                   json_extract_string(properties, ['$.time', '$.distinct_id', '$."$insert_id"']) as fields
+            from ({LINES})
+        )
+    )
+    """
+_REASON = """
+    case when event_time is null then 'no readable time'
+         when event_time::date not between from_day and to_day then 'outside the days asked for' end
+    """
+
+# A row set aside belongs to no day for sure: it counts for the first of the days it came with.
+_REJECTED_BY_DAY = f"""
+    select split_part(source, ' to ', 1)::date as day, count(*) as rows from {REJECTED_TABLE}
+    where asset = 'events' and reason not like 'stored with %' group by all
+    """
+
+
+@dataclass(frozen=True)
+class StagedEvents:
+    """Ranges that came, and where they lie.
+
+    Attributes:
+        root: The staging folder.
+        query: What was asked for; a filtered export replaces only what it could have served.
+        ranges: The ranges whose lines are staged.
+    """
+
+    root: Path
+    query: EventsQuery
+    ranges: tuple[RangeResult, ...]
+
+    def drop(self) -> None:
+        """Delete the staged files."""
+        for result in self.ranges:
+            EventsFolder(self.root, result.folder).drop(result)
+
+
+@dataclass(frozen=True)
+class StoredDay:
+    """What the last load of a day did: rows now stored, served twice, set aside; and against the rows it replaced."""
+
+    rows: int
+    duplicates: int
+    rejected: int
+    new: int
+    changed: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class StoredEvents:
+    """All days that were ever loaded, by ISO date."""
+
+    days: dict[str, StoredDay]
+
+
+def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
+    """Bring staged ranges into the table, within the caller's transaction."""
+    _be_frugal(connection)
+    _create_tables(connection)
+    _note_staged(connection, staged)
+    _note_replaced(connection, staged.query)
+    _delete_replaced(connection, staged.query)
+    unplaced = _insert(connection, staged)
+    _set_aside(connection, staged, unplaced)
+    _drop_duplicates(connection)
+    _write_days(connection, staged.query)
+
+
+def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
+    """What `event_days` says."""
+    rows = connection.execute(
+        f"select day::varchar, rows, duplicates, rejected, new, changed, gone from {DAYS_TABLE}"
+    ).fetchall()
+    return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows})
+
+
+def repeated_keys(connection: duckdb.DuckDBPyConnection) -> int:
+    """Rows of the table that repeat another's key."""
+    return count(connection, f"select count(*) from {_repeated('true')}")
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        f"create table if not exists {TABLE} (event_name varchar, event_time timestamp, distinct_id varchar, "
+        "insert_id varchar, properties json, synced_at timestamptz)"
+    )
+    connection.execute(
+        f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
+        "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz)"
+    )
+    connection.execute(
+        f"create table if not exists {REJECTED_TABLE} "
+        "(asset varchar, source varchar, row_number bigint, reason varchar, row varchar, synced_at timestamptz)"
+    )
+
+
+def _be_frugal(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bound DuckDB's memory, whatever the number of rows."""
+    connection.execute(f"set threads = {min(os.cpu_count() or 1, _MOST_THREADS)}")
+    connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'")
+    # The order of rows means nothing here, and keeping it costs memory.
+    connection.execute("set preserve_insertion_order = false")
+
+
+def _note_staged(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
+    """Tables `staged_ranges`, one row per file, and `staged_days`."""
+    connection.execute(
+        "create temp table staged_ranges (filename varchar, from_day date, to_day date, synced_at timestamptz)"
+    )
+    connection.executemany(
+        "insert into staged_ranges values (?, ?, ?, ?)",
+        [[_lines_file(staged, part), part.from_date, part.to_date, part.asked_at] for part in staged.ranges],
+    )
+    connection.execute(
+        "create temp table staged_days as "
+        "select unnest(generate_series(from_day, to_day, interval 1 day))::date as day, synced_at from staged_ranges"
+    )
+
+
+def _note_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:
+    """Table `replaced`: key and content of the rows that the staged days hold now."""
+    scope, names = _scope(query)
+    connection.execute(
+        f"create temp table replaced as select event_time::date as day, hash({_KEY_HASH}) as key, "
+        f"hash(properties::varchar) as content from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}",
+        names,
+    )
+
+
+def _delete_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:
+    """With a filter expression nobody can tell which rows it would have served: then rows only replace their like."""
+    if query.where is None:
+        scope, names = _scope(query)
+        connection.execute(f"delete from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}", names)
+
+
+def _scope(query: EventsQuery) -> tuple[str, list[list[str]]]:
+    """The condition for rows that the query could have served, apart from its filter expression."""
+    return ("true", []) if query.events is None else ("list_contains(?, event_name)", [list(query.events)])
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
+    """Insert the staged rows that have a place. Returns how many have none."""
+    placed = -_rows_of_staged_days(connection)
+    if files := _files(staged):
+        connection.execute(
+            f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at) "
+            "select event_name, event_time, distinct_id, insert_id, properties::json, synced_at "
+            f"from ({_EVENTS}) join staged_ranges using (filename) where ({_REASON}) is null",
+            [files],
+        )
+    placed += _rows_of_staged_days(connection)
+    return sum(part.lines for part in staged.ranges) - placed
+
+
+def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
+    return count(connection, f"select count(*) from {TABLE} where event_time::date in {_STAGED_DAYS}")
+
+
+def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
+    """Replace the rows that earlier loads of these days set aside."""
+    connection.execute(
+        f"delete from {REJECTED_TABLE} where asset = 'events' and exists (from staged_ranges "
+        "where split_part(source, ' to ', 1) >= from_day::varchar and split_part(source, ' to ', 2) <= to_day::varchar)"
+    )
+    for part in staged.ranges:
+        if part.rejected or part.repaired:
+            file = EventsFolder(staged.root, part.folder).rejected_file(part)
+            connection.execute(
+                f"insert into {REJECTED_TABLE} select 'events', ?, row, reason, text, ? from read_json(?, "
+                "format = 'newline_delimited', maximum_object_size = ?, "
+                "columns = {row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
+                [f"{part.from_date} to {part.to_date}", part.asked_at, str(file), 2 * MAX_LINE_BYTES],
+            )
+    if unplaced:
+        line = """'{"event":' || name || ',"properties":' || properties || '}'"""
+        connection.execute(
+            f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
+            f"synced_at from ({_EVENTS}) join staged_ranges using (filename) where ({_REASON}) is not null",
+            [_files(staged)],
+        )
+
+
+def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Of equal keys only the row that Mixpanel processed last stays. Table `dropped`: the others, by day."""
+    connection.execute(f"create temp table surplus as {_repeated(f'event_time::date in {_STAGED_DAYS}')}")
+    connection.execute(
+        "create temp table dropped as select day, count(*) as rows from surplus "
+        "join staged_days using (day, synced_at) group by day"
+    )
+    connection.execute(f"delete from {TABLE} where rowid in (select id from surplus)")
+
+
+def _repeated(where: str) -> str:
+    """A query for rows whose key another row has, which is to stay. Hashes find the candidates, columns decide."""
+    return f"""(
+        with hashed as (select rowid as id, hash({_KEY_HASH}) as hash from {TABLE} where {where}),
+        candidates as (
+            select id from hashed semi join (select hash from hashed group by hash having count(*) > 1) using (hash)
+        )
+        select rowid as id, event_time::date as day, synced_at from {TABLE} where rowid in (from candidates)
+        qualify row_number() over (
+            partition by {_KEY}
+            order by try_cast(properties ->> 'mp_processing_time_ms' as double) desc nulls last,
+                     synced_at desc, properties::varchar
+        ) > 1
+    )"""
+
+
+def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:
+    """Say in `event_days` what this load did to each day."""
+    scope, names = _scope(query)
+    connection.execute(
+        f"create temp table differences as "
+        f"with loaded as (select event_time::date as day, hash({_KEY_HASH}) as key, "
+        f"hash(properties::varchar) as content from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}) "
+        "select day, count(*) filter (replaced.key is null) as new, count(*) filter (loaded.key is null) as gone, "
+        "count(*) filter (loaded.content <> replaced.content) as changed "
+        "from loaded full join replaced using (day, key) group by day",
+        names,
+    )
+    connection.execute(f"delete from {DAYS_TABLE} where day in {_STAGED_DAYS}")
+    connection.execute(
+        f"""
+        insert into {DAYS_TABLE} (day, rows, duplicates, rejected, new, changed, gone, synced_at)
+        select day, coalesce(stored.rows, 0), coalesce(dropped.rows, 0), coalesce(aside.rows, 0),
+               coalesce(new, 0), coalesce(changed, 0), coalesce(gone, 0), staged_days.synced_at
+        from staged_days
+        left join (select event_time::date as day, count(*) as rows from {TABLE} group by all) as stored using (day)
+        left join dropped using (day)
+        left join ({_REJECTED_BY_DAY}) as aside using (day)
+        left join differences using (day)
+        """
+    )
+    for table in ("staged_ranges", "staged_days", "replaced", "surplus", "dropped", "differences"):
+        connection.execute(f"drop table {table}")
+
+
+def _files(staged: StagedEvents) -> list[str]:
+    return [_lines_file(staged, part) for part in staged.ranges if part.lines]
+
+
+def _lines_file(staged: StagedEvents, part: RangeResult) -> str:
+    return str(EventsFolder(staged.root, part.folder).lines_file(part))

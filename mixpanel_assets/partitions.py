@@ -1,0 +1,34 @@
+"""The days of `mixpanel/events`, as Dagster partitions.
+
+The present day is one of them: Mixpanel serves it, it refuses only the future. It grows until it is over, so the
+scheduled sync fetches it again with the days before.
+"""
+
+import datetime
+
+import dagster as dg
+
+from mixpanel_assets import settings
+from mixpanel_assets.errors import ConfigurationError
+
+
+def event_days() -> dg.DailyPartitionsDefinition:
+    """One partition per day of the project's time zone, from the first day of events up to today.
+
+    Settings that cannot be read give the defaults here, so that the code location loads with all that does not need
+    them; a sync of events refuses them in one line before it asks for anything.
+    """
+    try:
+        start, zone = settings.events_start_date(), settings.timezone().key
+    except ConfigurationError:
+        start, zone = datetime.date.fromisoformat(settings.DEFAULT_EVENTS_START_DATE), "UTC"
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone=zone, end_offset=1)
+
+
+def today() -> str:
+    """The project's present day, ISO.
+
+    Raises:
+        ConfigurationError: MP_TIMEZONE is unknown.
+    """
+    return datetime.datetime.now(settings.timezone()).date().isoformat()
