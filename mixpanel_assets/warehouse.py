@@ -29,6 +29,7 @@ _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another proce
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
+_NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
 
@@ -164,6 +165,8 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
         return WarehouseError(f"{path} is damaged: restore it, or move it away and sync anew: {text}")
     if "not a valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
         return WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
+    if _NO_ROOM.search(text):
+        return WarehouseError(f"cannot write {path}, which is as it was: free space, then sync again: {text}")
     if isinstance(error, duckdb.IOException):
         return WarehouseError(f"cannot use {path}, which is as it was: {text}")
     return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")

@@ -67,7 +67,8 @@ def engage(do: str, page: int | None = None, times: int | None = None, **more: A
 @dataclass(frozen=True)
 class Case:
     """`failed`: page indices that must be listed; None: nothing may be stored. `green`: the check passes and the run
-    succeeds. `says`: words of the run's log. `unseen`: further pages that nobody knows of. `population` profiles of which `PAGE` fit a page."""
+    succeeds. `says`: words of the run's log. `unseen`: further pages that nobody knows of. `population` profiles are
+    served, `PAGE` a page."""
 
     name: str
     faults: list[Fault]
