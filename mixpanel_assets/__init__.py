@@ -1,1 +1,64 @@
-"""A Dagster asset pipeline that copies a Mixpanel project into DuckDB."""
+"""A Dagster asset pipeline that copies a Mixpanel project's profiles and events into DuckDB.
+
+    from mixpanel_assets import fetch_profiles
+
+Data flows one way, from left to right:
+
+    Mixpanel ──bytes──> mixpanel/ ──pages, chunks──> assets/ ──> staging ──> io_managers.py ──> warehouse.py ──> DuckDB
+                            ^                           |
+                        plans.py                  results, metadata ──> checks.py, Dagster UI, mp
+
+Coming in: mixpanel/ is the client, and knows no Dagster. Waiting: staging.py keeps what came as files, whole or absent.
+Landing: io_managers.py is the only writer, warehouse.py its one transaction, *_table.py the SQL.
+
+Doing: assets/ says in which order (ops), snapshots.py and event_sync.py by which rules (no Dagster), plans.py
+calculates, budgets.py asks whether it fits into Mixpanel's hour. executor/ runs the steps as threads.
+
+Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, checks.py and others with Dagster's names.
+
+For people: fetch.py is the functions above, cli/ is `mp`, both on run.py, which starts the same run as the Dagster UI;
+results.py and progress.py are what they show. sandbox/ is a Mixpanel to play with.
+
+Everywhere: errors.py (named by what to do about them), settings.py (all of the environment).
+
+Importing this package imports none of it; the names below are fetched when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixpanel_assets.fetch import fetch_profiles
+    from mixpanel_assets.results import (
+        BatchProgress,
+        BatchResult,
+        FetchResult,
+        ParallelFetchResult,
+        ParallelProfileFetchResult,
+        ProfileBatchProgress,
+    )
+
+__all__ = [
+    "BatchProgress",
+    "BatchResult",
+    "FetchResult",
+    "ParallelFetchResult",
+    "ParallelProfileFetchResult",
+    "ProfileBatchProgress",
+    "fetch_profiles",
+]
+
+_MODULE_OF = {"fetch_profiles": "fetch"}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported on first use: Dagster takes seconds, and `mp --help` does not need it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF.get(name, 'results')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -113,13 +113,13 @@ def _sync_profiles(
 
     check_settings(parallel=parallel, workers=workers)
     with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
-        from mixpanel_assets import fetch
+        from mixpanel_assets import syncs
 
-        config = fetch.profiles_config(**given)
-        at_a_time = fetch.profile_workers(workers) if parallel else 1
-        synced = fetch.sync_profiles(config, at_a_time, shown, log_level=log_level(verbose))
+        config = syncs.profiles_config(**given)
+        at_a_time = syncs.profile_workers(workers) if parallel else 1
+        synced = syncs.sync_profiles(config, at_a_time, shown, log_level=log_level(verbose))
     result = synced.result
-    print_result((result if parallel else fetch.sequential_profiles(result)).to_dict(), output)
+    print_result((result if parallel else syncs.sequential_profiles(result)).to_dict(), output)
     if result.has_failures:
         pages = ", ".join(str(page) for page in result.failed_page_indices)
         total = result.successful_pages + result.failed_pages

@@ -1,0 +1,169 @@
+"""A sync of one asset, from its settings to its result: what `mp` and the Python functions have in common.
+
+Belongs here: turning settings into a run's config, and what the run says into progress and results. Does not belong
+here: the run (run.py), who asks (fetch.py, cli/), how it looks (progress.py).
+"""
+
+import datetime
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import dagster as dg
+
+from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
+from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
+from mixpanel_assets.instances import open_instance
+from mixpanel_assets.pools import ENGAGE_POOL, POOL_LIMITS
+from mixpanel_assets.results import FetchResult, ParallelProfileFetchResult, ProfileBatchProgress
+from mixpanel_assets.run import Metadata, RunOrder, RunReport, run_asset
+
+MAX_PROFILE_WORKERS = POOL_LIMITS[ENGAGE_POOL]
+
+Outcome = TypeVar("Outcome")
+
+
+class FewerWorkersWarning(UserWarning):
+    """More workers were wished for than Mixpanel would answer."""
+
+
+class Watcher(Protocol):
+    """Who looks on while a sync runs."""
+
+    def expect(self, units: int) -> None:
+        """So many pages or chunks will be fetched; said again when a session had to start over."""
+
+    def finished(self, update: Any) -> None:
+        """One page or chunk is finished: a ProfileBatchProgress or BatchProgress."""
+
+    def say(self, level: int, text: str) -> None:
+        """A line for people; called from any thread."""
+
+
+@dataclass(frozen=True)
+class Synced(Generic[Outcome]):
+    """A sync that stored something, and what is wrong with it in words; no problems: all is stored."""
+
+    result: Outcome
+    problems: tuple[str, ...]
+
+
+def profiles_config(**given: Any) -> dict[str, Any]:
+    """Run config of `mixpanel/profiles`; what is None is left to its default.
+
+    Raises:
+        ConfigurationError: a setting is out of range, or two contradict each other.
+    """
+    config = _given(given, lists=("output_properties",))
+    ProfilesConfig(**config).query()
+    return config
+
+
+def workers_for(units: str, wished: int | None, most: int, default: int | None = None) -> int:
+    """How many pages or chunks to fetch at a time; `most` is what Mixpanel, or politeness, allows.
+
+    Raises:
+        ConfigurationError: fewer than one.
+    """
+    if wished is None:
+        return default or most
+    if wished < 1:
+        raise ConfigurationError(f"{wished} workers cannot fetch anything: ask for 1 to {most}")
+    if wished > most:
+        warnings.warn(
+            f"{wished} workers wished for; no more than {most} {units} are fetched at a time, so it is {most}",
+            FewerWorkersWarning,
+            stacklevel=3,
+        )
+    return min(wished, most)
+
+
+def profile_workers(wished: int | None) -> int:
+    """Pages at a time: at most the five queries that Mixpanel answers at a time."""
+    return workers_for("pages", wished, MAX_PROFILE_WORKERS)
+
+
+def sync_profiles(
+    config: Mapping[str, Any],
+    workers: int,
+    watcher: Watcher,
+    instance: dg.DagsterInstance | None = None,
+    log_level: str = "CRITICAL",
+) -> Synced[ParallelProfileFetchResult]:
+    """Run `mixpanel/profiles` while `watcher` looks on; `instance` None: the one of DAGSTER_HOME.
+
+    Raises:
+        MixpanelAssetsError: nothing was stored.
+    """
+    order = RunOrder(PROFILES_KEY, config, workers, log_level=log_level)
+    report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher)
+    stored, stored_at = _stored(report)
+    result = ParallelProfileFetchResult(
+        table="mixpanel.profiles",
+        total_rows=stored["fetched_rows"] - stored["duplicate_profiles"],
+        successful_pages=stored["successful_pages"],
+        failed_pages=stored["failed_pages"],
+        failed_page_indices=tuple(stored["failed_page_indices"] or ()),
+        duration_seconds=seconds,
+        fetched_at=stored_at,
+    )
+    return Synced(result, _problems(report))
+
+
+def sequential_profiles(result: ParallelProfileFetchResult) -> FetchResult:
+    """The result as a sequential sync gives it."""
+    return FetchResult(result.table, result.total_rows, "profiles", result.duration_seconds, None, result.fetched_at)
+
+
+class _PagesTo:
+    """Turns the metadata of a profiles run's ops into progress."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._total = 1
+
+    def __call__(self, said: Metadata) -> None:
+        page = said.get("page_index")
+        if "pages_ordered" in said:
+            self._total = said["total_pages"]
+            self._watcher.expect(said["pages_ordered"] + (page is not None))
+        if page is not None:
+            self._total = max(self._total, page + 1)
+            error = said.get("error")
+            self._watcher.finished(ProfileBatchProgress(page, self._total, said["rows"], error is None, error))
+
+
+def _given(settings: Mapping[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that are not None, sequences as lists."""
+    config = {name: value for name, value in settings.items() if value is not None}
+    for name in lists:
+        if isinstance(config.get(name), str):
+            raise ConfigurationError(f"{name} must be a list of names, not one text")
+        if name in config:
+            config[name] = list(config[name])
+    return config
+
+
+def _timed_run(
+    order: RunOrder, instance: dg.DagsterInstance | None, on_output: Callable[[Metadata], None], watcher: Watcher
+) -> tuple[RunReport, float]:
+    started = time.monotonic()
+    with nullcontext(instance) if instance is not None else open_instance() as used:
+        report = run_asset(order, used, on_output, watcher.say)
+    return report, round(time.monotonic() - started, 3)
+
+
+def _stored(report: RunReport) -> tuple[Metadata, datetime.datetime]:
+    if report.stored is None or report.stored_at is None:
+        raise report.error or MixpanelAssetsError(f"run {report.run_id} stored nothing: see it in the Dagster UI")
+    return report.stored, report.stored_at
+
+
+def _problems(report: RunReport) -> tuple[str, ...]:
+    """Why a run that stored something is not a success; empty when it is."""
+    if report.success:
+        return ()
+    return tuple(report.failed_checks) or (str(report.error or f"run {report.run_id} failed"),)
