@@ -10,7 +10,7 @@ from mixpanel_assets.assets.profiles import profiles
 from mixpanel_assets.checks import profiles_complete
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
-from mixpanel_assets.jobs import retry_failed_profile_pages
+from mixpanel_assets.jobs import retry_failed_event_ranges, retry_failed_profile_pages
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 
 
@@ -33,7 +33,7 @@ def build_defs(
     return dg.Definitions(
         assets=[profiles, events],
         asset_checks=[profiles_complete],
-        jobs=[retry_failed_profile_pages],
+        jobs=[retry_failed_event_ranges, retry_failed_profile_pages],
         executor=executor,
         resources={
             "mixpanel": MixpanelResource(),

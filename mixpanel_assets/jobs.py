@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from mixpanel_assets.assets.events import EventsConfig, failed_event_ranges
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 
 retry_failed_profile_pages = dg.define_asset_job(
@@ -9,4 +10,10 @@ retry_failed_profile_pages = dg.define_asset_job(
     selection=dg.AssetSelection.assets(PROFILES_KEY),
     config=dg.RunConfig(ops={"mixpanel__profiles": ProfilesConfig(retry_failed_pages=True)}),
     description="Fetch only the profile pages that failed last time, and publish the complete snapshot.",
+)
+
+retry_failed_event_ranges = failed_event_ranges.to_job(
+    "retry_failed_event_ranges",
+    config=dg.RunConfig(ops={"plan": EventsConfig(retry_failed_ranges=True)}),
+    description="Fetch only the days of events that failed and have not come since. No partitions to choose.",
 )

@@ -20,7 +20,7 @@ from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, Mixp
 from mixpanel_assets.event_sync import ChunkResult, EventsPlan, Range
 from mixpanel_assets.events_table import StagedEvents, StoredEvents
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.plans import ranges_of, split_date_range
+from mixpanel_assets.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging import sweep
@@ -135,22 +135,22 @@ def collect_events(
 def report(
     context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
 ) -> Iterator[dg.Output[None]]:
-    """Say which days are stored: as Dagster does when all of them came, and one by one when not."""
+    """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
     days = event_sync.stored_days(settled)
-    sync = event_reports.sync_metadata(planned, settled, stored, days)
-    failed = event_sync.failed_ranges(settled)
-    chosen = _chosen_days(context)
-    if not failed and days == chosen:
-        for day in days:
-            context.add_asset_metadata(event_reports.day_metadata(stored.days[day]), EVENTS_KEY, partition_key=day)
-        yield dg.Output(None, metadata=sync)
+    if event_sync.failed_ranges(settled) or days != _chosen_days(context):
+        _report_each(context, planned, settled, stored)
         return
     for day in days:
-        metadata = {**sync, **event_reports.day_metadata(stored.days[day])}
-        context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
-    if failed:
-        _note_failed(context, settled)
-        raise _incomplete(settled, failed)
+        context.add_asset_metadata(event_reports.day_metadata(stored.days[day]), EVENTS_KEY, partition_key=day)
+    yield dg.Output(None, metadata=event_reports.sync_metadata(planned, settled, stored, days))
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def report_each(
+    context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
+) -> None:
+    """Say which days are stored, in a run that is no asset's."""
+    _report_each(context, planned, settled, stored)
 
 
 @dg.config_mapping
@@ -170,10 +170,17 @@ def _flat_config(config: EventsConfig) -> dict[str, object]:
 )
 def events() -> None:
     planned, chunks = plan()
-    results = chunks.map(fetch_chunk).collect()
-    settled, stored = collect_events(planned, results)
+    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
     said: None = report(planned, settled, stored)
     return said
+
+
+@dg.graph(description="Fetch only the days of events that failed and have not come since.")
+def failed_event_ranges() -> None:
+    """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
+    planned, chunks = plan()
+    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
+    report_each(planned, settled, stored)
 
 
 def _days(context: dg.OpExecutionContext, config: EventsConfig) -> list[Range]:
@@ -199,8 +206,18 @@ def _days(context: dg.OpExecutionContext, config: EventsConfig) -> list[Range]:
 
 
 def _chosen_days(context: _Context) -> list[str]:
-    """The partitions of this run, as ISO dates in order; none in a run without."""
-    return sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    """The partitions of this run, as ISO dates in order; none in a run without.
+
+    Raises:
+        ConfigurationError: the range runs backwards.
+    """
+    if not context.has_partition_key and not context.has_partition_key_range:
+        return []
+    chosen = context.partition_key_range
+    try:
+        return days_between(chosen.start, chosen.end)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _chunks(ranges: Sequence[Range], chunk_days: int) -> list[Range]:
@@ -215,6 +232,19 @@ def _ended_runs(instance: dg.DagsterInstance, staging_root: Path) -> list[str]:
     folders = sorted((staging_root / "events").glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     runs = (instance.get_run_by_id(folder.name) for folder in folders)
     return [run.run_id for run in runs if run is not None and run.is_finished]
+
+
+def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents) -> None:
+    """One materialization for each day that came; the others are noted, and fail the run."""
+    days = event_sync.stored_days(settled)
+    sync = event_reports.sync_metadata(planned, settled, stored, days)
+    for day in days:
+        metadata = {**sync, **event_reports.day_metadata(stored.days[day])}
+        context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
+    failed = event_sync.failed_ranges(settled)
+    if failed:
+        _note_failed(context, settled)
+        raise _incomplete(settled, failed)
 
 
 def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
