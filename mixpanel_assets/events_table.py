@@ -25,6 +25,10 @@ _MOST_THREADS = 4
 # Seconds up to here, milliseconds beyond: the year 5138 in seconds, 1973 in milliseconds.
 _FIRST_MILLISECONDS = 100_000_000_000
 _STAGED_DAYS = "(select day from staged_days)"
+_ROWS_BY_DAY = f"select event_time::date as day, count(*) as rows from {TABLE} group by all"
+ROWS_OUTSIDE_THEIR_DAYS = (
+    f"select count(*) from {TABLE} as stored anti join {DAYS_TABLE} as loaded on loaded.day = stored.event_time::date"
+)
 # Of rows without $insert_id the content is part of the key.
 _KEY = "event_name, event_time, distinct_id, insert_id, case when insert_id is null then properties::varchar end"
 _KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
@@ -113,9 +117,19 @@ def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
     return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows})
 
 
-def repeated_keys(connection: duckdb.DuckDBPyConnection) -> int:
-    """Rows of the table that repeat another's key."""
-    return count(connection, f"select count(*) from {_repeated('true')}")
+def repeated_keys(connection: duckdb.DuckDBPyConnection, first: str | None, last: str | None) -> int:
+    """Rows that repeat another's key, from the first to the last day (ISO dates, inclusive; None: no bound)."""
+    days = "event_time >= coalesce(?::date, '-infinity') and event_time < coalesce(?::date + 1, 'infinity')"
+    return count(connection, f"select count(*) from {_repeated(days)}", [first, last])
+
+
+def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Loaded days of which the table does not hold as many rows as their load stored."""
+    rows = connection.execute(
+        f"select day::varchar from {DAYS_TABLE} as loaded left join ({_ROWS_BY_DAY}) as found using (day) "
+        "where loaded.rows <> coalesce(found.rows, 0) order by day"
+    ).fetchall()
+    return [day for (day,) in rows]
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -265,7 +279,7 @@ def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> No
         select day, coalesce(stored.rows, 0), coalesce(dropped.rows, 0), coalesce(aside.rows, 0),
                coalesce(new, 0), coalesce(changed, 0), coalesce(gone, 0), staged_days.synced_at
         from staged_days
-        left join (select event_time::date as day, count(*) as rows from {TABLE} group by all) as stored using (day)
+        left join ({_ROWS_BY_DAY}) as stored using (day)
         left join dropped using (day)
         left join ({_REJECTED_BY_DAY}) as aside using (day)
         left join differences using (day)

@@ -1,0 +1,64 @@
+"""Asset checks of `mixpanel/events`: whether the stored days can be trusted.
+
+They compare the table with `event_days`, what each load said of its days, and with what Dagster calls materialized;
+they fetch nothing. A failed check fails the run, after the rows were stored.
+"""
+
+import dagster as dg
+
+from mixpanel_assets import events_table
+from mixpanel_assets.assets.events import EVENTS_KEY
+from mixpanel_assets.resources import WarehouseResource
+from mixpanel_assets.warehouse import count
+
+_MOST_DAYS_NAMED = 20
+
+
+@dg.asset_check(asset=EVENTS_KEY, blocking=True, description="No two stored events of these days share a key.")
+def event_keys_unique(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    first, last = _days(context)
+    with warehouse.open(context.log).reading() as connection:
+        repeated = events_table.repeated_keys(connection, first, last)
+    words = f"{repeated} rows repeat the key of another row" if repeated else "every key is there once"
+    return dg.AssetCheckResult(passed=not repeated, description=words, metadata={"repeated_rows": repeated})
+
+
+@dg.asset_check(
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="Every materialized day was loaded, and the table holds as many rows of it as its load stored.",
+)
+def event_days_whole(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    materialized = context.instance.get_materialized_partitions(EVENTS_KEY)
+    with warehouse.open(context.log).reading() as connection:
+        loaded = events_table.stored(connection).days
+        differing = events_table.differing_days(connection)
+    wrong = sorted(set(differing) | (materialized - set(loaded)))
+    words = f"{len(wrong)} days are not as they were loaded: {_named(wrong)}" if wrong else "all days are whole"
+    metadata = {"days": dg.MetadataValue.json(wrong[:_MOST_DAYS_NAMED])}
+    return dg.AssetCheckResult(passed=not wrong, description=words, metadata=metadata)
+
+
+@dg.asset_check(asset=EVENTS_KEY, blocking=True, description="Every stored event lies in a day that was loaded.")
+def events_inside_their_days(
+    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+) -> dg.AssetCheckResult:
+    with warehouse.open(context.log).reading() as connection:
+        outside = count(connection, events_table.ROWS_OUTSIDE_THEIR_DAYS)
+    words = f"{outside} rows lie in no day that was loaded" if outside else "every row lies in its day"
+    return dg.AssetCheckResult(passed=not outside, description=words, metadata={"rows": outside})
+
+
+EVENT_CHECKS = (event_keys_unique, event_days_whole, events_inside_their_days)
+
+
+def _days(context: dg.AssetCheckExecutionContext) -> tuple[str | None, str | None]:
+    """The days of this run; no bounds in a run without partitions."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None, None
+    return context.partition_key_range.start, context.partition_key_range.end
+
+
+def _named(days: list[str]) -> str:
+    more = len(days) - _MOST_DAYS_NAMED
+    return ", ".join(days[:_MOST_DAYS_NAMED]) + (f" and {more} more" if more > 0 else "")
