@@ -1,6 +1,6 @@
 """A Dagster asset pipeline that copies a Mixpanel project's profiles and events into DuckDB.
 
-    from mixpanel_assets import fetch_profiles
+    from mixpanel_assets import fetch_events, fetch_profiles
 
 Data flows one way, from left to right:
 
@@ -28,7 +28,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixpanel_assets.fetch import fetch_profiles
+    from mixpanel_assets.fetch import fetch_events, fetch_profiles
     from mixpanel_assets.results import (
         BatchProgress,
         BatchResult,
@@ -45,10 +45,11 @@ __all__ = [
     "ParallelFetchResult",
     "ParallelProfileFetchResult",
     "ProfileBatchProgress",
+    "fetch_events",
     "fetch_profiles",
 ]
 
-_MODULE_OF = {"fetch_profiles": "fetch"}
+_MODULE_OF = {"fetch_events": "fetch", "fetch_profiles": "fetch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -101,3 +101,10 @@ class PlanError(FatalError):
 def kind_of(error: MixpanelAssetsError) -> str:
     """The name of the class above that the error belongs to, however specific its own class is."""
     return next(base.__name__ for base in type(error).__mro__ if base.__module__ == __name__)
+
+
+def error_of(kind: str, message: str) -> MixpanelAssetsError:
+    """The error that `kind_of` named, anew; where only names and messages travel, as in Dagster's events."""
+    error_type = globals().get(kind, MixpanelAssetsError)
+    error: MixpanelAssetsError = error_type(message)
+    return error

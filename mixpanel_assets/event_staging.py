@@ -43,6 +43,7 @@ class RangeResult:
         repaired: Lines stored with a mended text, and set aside as served.
         asked_at: When the request that succeeded was sent.
         error: Why the range did not come, in one line.
+        error_kind: Name of that error in errors.py.
         counted_requests: Requests that count against the hourly quota.
         attempts: Each request sent.
     """
@@ -57,6 +58,7 @@ class RangeResult:
     repaired: int = 0
     asked_at: datetime.datetime | None = None
     error: str | None = None
+    error_kind: str = ""
     counted_requests: int = 0
     attempts: tuple[Attempt, ...] = ()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixpanel_assets import event_lines
-from mixpanel_assets.errors import FatalError, MixpanelError
+from mixpanel_assets.errors import FatalError, MixpanelError, kind_of
 from mixpanel_assets.event_staging import TAKE_OVER_WITHIN, EventsFolder, RangeResult
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
@@ -136,7 +136,7 @@ def _fetch_range(
         log.warning(f"{error}; asking for {' and '.join(f'{first} to {last}' for first, last in halves)} instead")
         return [part for half in halves for part in _fetch_range(client, folder, query, half, log)]
     except MixpanelError as error:
-        return [_with_requests(replace(wanted, error=str(error)), retrier)]
+        return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
 
 
 def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, retrier: Retrier) -> RangeResult:

@@ -11,8 +11,24 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets.errors import IncompleteSyncError
-from mixpanel_assets.results import FetchResult, ParallelProfileFetchResult, ProfileBatchProgress
-from mixpanel_assets.syncs import profile_workers, profiles_config, sequential_profiles, sync_profiles
+from mixpanel_assets.results import (
+    BatchProgress,
+    FetchResult,
+    ParallelFetchResult,
+    ParallelProfileFetchResult,
+    ProfileBatchProgress,
+)
+from mixpanel_assets.syncs import (
+    event_days,
+    event_workers,
+    events_config,
+    profile_workers,
+    profiles_config,
+    sequential_events,
+    sequential_profiles,
+    sync_events,
+    sync_profiles,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,6 +93,64 @@ def fetch_profiles(
     if parallel and synced.result.has_failures:
         return synced.result
     result = synced.result if parallel else sequential_profiles(synced.result)
+    if synced.problems:
+        raise IncompleteSyncError("; ".join(synced.problems), result)
+    return result
+
+
+def fetch_events(
+    from_date: str,
+    to_date: str,
+    *,
+    parallel: bool = False,
+    max_workers: int | None = None,
+    chunk_days: int = 7,
+    events: Sequence[str] | None = None,
+    where: str | None = None,
+    on_quota: str = "stop",
+    retry_failed_ranges: bool = False,
+    on_batch_complete: Callable[[BatchProgress], None] | None = None,
+    instance: dg.DagsterInstance | None = None,
+) -> FetchResult | ParallelFetchResult:
+    """Copy the events of a range of days to `mixpanel.events`, as a Dagster run in this process.
+
+    Args:
+        from_date: First day, ISO.
+        to_date: Last day, ISO, included.
+        parallel: Fetch several chunks at a time; the table is the same either way.
+        max_workers: Chunks at a time, 1 to 10 (default 10); more are capped with a warning.
+        chunk_days: Days per request, 1 to 100.
+        events: Only events of these names.
+        where: Filter expression, such as `properties["plan"] == "pro"`.
+        on_quota: When the hourly quota is too small: "stop", or "wait" until there is room.
+        retry_failed_ranges: Of these days only those that failed earlier.
+        on_batch_complete: Called once per finished chunk, in the calling thread. No further chunk starts while it runs,
+            so keep it short. What it raises is logged and harms nothing.
+        instance: Dagster instance that records the run; default: the one of DAGSTER_HOME, else of ./dagster_home.
+
+    Returns:
+        Of a parallel sync a ParallelFetchResult, which lists the days that failed; else a FetchResult.
+
+    Raises:
+        IncompleteSyncError: something is missing that the result cannot tell; its `result` says what is stored.
+        ConfigurationError: an argument or a setting is wrong; nothing was sent.
+        MixpanelError: nothing came; the table is as it was.
+        WarehouseError: the DuckDB file cannot be used; it is as it was.
+        Cancelled: Ctrl-C, or cancelled in the UI.
+    """
+    config = events_config(
+        chunk_days=chunk_days,
+        events=events,
+        where=where,
+        on_quota=on_quota,
+        retry_failed_ranges=retry_failed_ranges,
+    )
+    days = event_days(from_date, to_date, chunk_days)
+    workers = event_workers(max_workers) if parallel else 1
+    synced = sync_events(config, days, workers, _Callback(on_batch_complete), instance)
+    if parallel and synced.result.has_failures:
+        return synced.result
+    result = synced.result if parallel else sequential_events(synced.result, from_date, to_date)
     if synced.problems:
         raise IncompleteSyncError("; ".join(synced.problems), result)
     return result

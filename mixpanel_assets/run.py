@@ -17,12 +17,13 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
 from dagster._utils.interrupts import capture_interrupts
 
-from mixpanel_assets import errors
-from mixpanel_assets.errors import Cancelled, MixpanelAssetsError
+from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssetsError, error_of
 
 Metadata = Mapping[str, Any]
 Say = Callable[[int, str], None]
 _LOCATION = "mixpanel_assets.definitions"
+# What the end of a run says again: pages that failed have had their line, and so have steps that others wait for.
+_TOLD_OTHERWISE = ("missing from this sync: ", "Dependencies for step ")
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def run_asset(
         Cancelled: the run was asked to end, here or in the UI.
     """
     job, run = _new_run(order, instance)
-    instance.add_event_listener(run.run_id, _warnings_to(say))
     report = RunReport(run.run_id)
+    instance.add_event_listener(run.run_id, _listener(report, say))
     try:
         with capture_interrupts():
             for event in execute_run_iterator(job, run, instance):
@@ -112,7 +113,7 @@ def _new_run(order: RunOrder, instance: dg.DagsterInstance) -> tuple[Reconstruct
     definition = repository.get_definition()
     implicit = definition.get_implicit_job_def_for_assets([order.asset])
     if implicit is None:
-        raise errors.ConfigurationError(f"{_LOCATION} has no asset {order.asset.to_user_string()}")
+        raise ConfigurationError(f"{_LOCATION} has no asset {order.asset.to_user_string()}")
     job = repository.with_repository_load_data(definition.repository_load_data).get_reconstructable_job(implicit.name)
     run = instance.create_run_for_job(
         job_def=job.get_definition(),
@@ -129,9 +130,6 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
     """Read one event into the report."""
     if event.is_successful_output and event.step_output_data.metadata:
         on_output(_values(event.step_output_data.metadata))
-    elif event.is_step_materialization:
-        report.stored = _values(event.step_materialization_data.materialization.metadata)
-        report.stored_at = datetime.datetime.now(datetime.timezone.utc)
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
         if not evaluation.passed:
@@ -152,9 +150,7 @@ def _step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
         reason = " ".join(str(data.error_display_string or "no reason given").split())
         return MixpanelAssetsError(f"step {event.step_key} failed: {reason}")
     name = said.metadata["error"].value if "error" in said.metadata else ""
-    error_type = getattr(errors, str(name), MixpanelAssetsError)
-    error: MixpanelAssetsError = error_type(said.description)
-    return error
+    return error_of(str(name), said.description)
 
 
 def _run_error(event: dg.DagsterEvent) -> MixpanelAssetsError | None:
@@ -167,9 +163,17 @@ def _values(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Metadata:
     return {name: value.value for name, value in metadata.items()}
 
 
-def _warnings_to(say: Say) -> Callable[[EventLogEntry], None]:
+def _listener(report: RunReport, say: Say) -> Callable[[EventLogEntry], None]:
+    """What is heard from the threads of the steps, when it happens: log lines, and materializations, since those of a
+    step that fails in the end are logged and never handed on."""
+
     def listen(entry: EventLogEntry) -> None:
-        if entry.dagster_event is None and int(entry.level) >= logging.WARNING:
-            say(int(entry.level), entry.user_message)
+        event = entry.dagster_event
+        if event is None:
+            if int(entry.level) >= logging.WARNING and not entry.user_message.startswith(_TOLD_OTHERWISE):
+                say(int(entry.level), entry.user_message)
+        elif event.is_step_materialization:
+            report.stored = _values(event.step_materialization_data.materialization.metadata)
+            report.stored_at = datetime.datetime.now(datetime.timezone.utc)
 
     return listen

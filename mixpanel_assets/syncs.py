@@ -13,15 +13,26 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from mixpanel_assets import partitions, settings
+from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
 from mixpanel_assets.instances import open_instance
-from mixpanel_assets.pools import ENGAGE_POOL, POOL_LIMITS
-from mixpanel_assets.results import FetchResult, ParallelProfileFetchResult, ProfileBatchProgress
+from mixpanel_assets.plans import split_date_range
+from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_LIMITS
+from mixpanel_assets.results import (
+    BatchProgress,
+    FetchResult,
+    ParallelFetchResult,
+    ParallelProfileFetchResult,
+    ProfileBatchProgress,
+)
 from mixpanel_assets.run import Metadata, RunOrder, RunReport, run_asset
 
 MAX_PROFILE_WORKERS = POOL_LIMITS[ENGAGE_POOL]
+MAX_EVENT_WORKERS = POOL_LIMITS[EXPORT_POOL]
 
 Outcome = TypeVar("Outcome")
 
@@ -62,14 +73,14 @@ def profiles_config(**given: Any) -> dict[str, Any]:
     return config
 
 
-def workers_for(units: str, wished: int | None, most: int, default: int | None = None) -> int:
+def workers_for(units: str, wished: int | None, most: int) -> int:
     """How many pages or chunks to fetch at a time; `most` is what Mixpanel, or politeness, allows.
 
     Raises:
         ConfigurationError: fewer than one.
     """
     if wished is None:
-        return default or most
+        return most
     if wished < 1:
         raise ConfigurationError(f"{wished} workers cannot fetch anything: ask for 1 to {most}")
     if wished > most:
@@ -113,6 +124,74 @@ def sync_profiles(
     return Synced(result, _problems(report))
 
 
+def events_config(**given: Any) -> dict[str, Any]:
+    """Run config of `mixpanel/events`; what is None is left to its default.
+
+    Raises:
+        ConfigurationError: a setting is out of range.
+    """
+    config = _given(given, lists=("events",))
+    EventsConfig(**config).query()
+    return config
+
+
+def event_days(from_date: str, to_date: str, chunk_days: int) -> dict[str, str]:
+    """The run's tags that choose these days, both inclusive.
+
+    Raises:
+        ConfigurationError: not two dates in order, in the future, before the first partition, or a bad `chunk_days`.
+    """
+    try:
+        split_date_range(from_date, to_date, chunk_days)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    today, first = partitions.today(), settings.events_start_date().isoformat()
+    if to_date > today:
+        raise ConfigurationError(f"{to_date} is in the future: the project's present day is {today}")
+    if from_date < first:
+        raise ConfigurationError(f"{from_date} is before the first partition: set MP_EVENTS_START_DATE (now {first})")
+    return {ASSET_PARTITION_RANGE_START_TAG: from_date, ASSET_PARTITION_RANGE_END_TAG: to_date}
+
+
+def event_workers(wished: int | None) -> int:
+    """Chunks at a time: at most what the pool of exports holds."""
+    return workers_for("exports", wished, MAX_EVENT_WORKERS)
+
+
+def sync_events(
+    config: Mapping[str, Any],
+    days: Mapping[str, str],
+    workers: int,
+    watcher: Watcher,
+    instance: dg.DagsterInstance | None = None,
+    log_level: str = "CRITICAL",
+) -> Synced[ParallelFetchResult]:
+    """Run `mixpanel/events` for the days that the tags choose (none: only what failed before).
+
+    Raises:
+        MixpanelAssetsError: nothing was stored.
+    """
+    order = RunOrder(EVENTS_KEY, config, workers, days, log_level)
+    report, seconds = _timed_run(order, instance, _ChunksTo(watcher), watcher)
+    stored, stored_at = _stored(report)
+    result = ParallelFetchResult(
+        table="mixpanel.events",
+        total_rows=stored["fetched_rows"],
+        successful_batches=stored["successful_batches"],
+        failed_batches=stored["failed_batches"],
+        failed_date_ranges=tuple((first, last) for first, last in stored["failed_date_ranges"]),
+        duration_seconds=seconds,
+        fetched_at=stored_at,
+    )
+    return Synced(result, _problems(report))
+
+
+def sequential_events(result: ParallelFetchResult, from_date: str, to_date: str) -> FetchResult:
+    """The result as a sequential sync gives it."""
+    days, seconds = (from_date, to_date), result.duration_seconds
+    return FetchResult(result.table, result.total_rows, "events", seconds, days, result.fetched_at)
+
+
 def sequential_profiles(result: ParallelProfileFetchResult) -> FetchResult:
     """The result as a sequential sync gives it."""
     return FetchResult(result.table, result.total_rows, "profiles", result.duration_seconds, None, result.fetched_at)
@@ -136,9 +215,33 @@ class _PagesTo:
             self._watcher.finished(ProfileBatchProgress(page, self._total, said["rows"], error is None, error))
 
 
-def _given(settings: Mapping[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
+class _ChunksTo:
+    """Turns the metadata of an events run's ops into progress."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def __call__(self, said: Metadata) -> None:
+        if "batches_ordered" in said:
+            self._watcher.expect(said["batches_ordered"])
+        if "batch_index" in said:
+            error = said.get("error")
+            self._watcher.finished(
+                BatchProgress(
+                    from_date=said["from_date"],
+                    to_date=said["to_date"],
+                    batch_index=said["batch_index"],
+                    total_batches=said["total_batches"],
+                    rows=said["rows"],
+                    success=error is None,
+                    error=error,
+                )
+            )
+
+
+def _given(given: Mapping[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
     """The settings that are not None, sequences as lists."""
-    config = {name: value for name, value in settings.items() if value is not None}
+    config = {name: value for name, value in given.items() if value is not None}
     for name in lists:
         if isinstance(config.get(name), str):
             raise ConfigurationError(f"{name} must be a list of names, not one text")

@@ -16,7 +16,7 @@ from pydantic import Field
 from mixpanel_assets import event_reports, event_sync, partitions, settings
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
-from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError
+from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.event_sync import ChunkResult, EventsPlan, Range
 from mixpanel_assets.events_table import StagedEvents, StoredEvents
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -125,7 +125,10 @@ def collect_events(
                 context.log.error(f"missing from this sync: {part.error}")
         if not any(part.came for part in parts):
             _note_failed(context, settled)
-            raise MixpanelError(f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}")
+            raise error_of(
+                parts[0].error_kind or MixpanelError.__name__,
+                f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}",
+            )
         yield dg.Output(settled, "settled")
         staged = StagedEvents(staging.root, planned.query, tuple(part for part in parts if part.came))
         yield dg.Output(staged, "stored")

@@ -16,6 +16,7 @@ retry_app = typer.Typer(help="Fetch again what failed last time, and nothing els
 
 Parallel = Annotated[bool, typer.Option("--parallel", "-p", help="Several at a time (default: one after the other).")]
 Workers = Annotated[int | None, typer.Option(help="How many at a time; needs --parallel.", show_default=False)]
+ChunkDays = Annotated[int, typer.Option(min=1, max=100, help="Days per request.")]
 Where = Annotated[str | None, typer.Option("--where", "-w", help='Filter, e.g. \'properties["plan"] == "pro"\'.')]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bar and no progress lines.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Dagster's log lines too; -vv: all.")]
@@ -87,6 +88,48 @@ def retry_profiles(
     return _sync_profiles(config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
 
+@fetch_app.command("events")
+def fetch_events(
+    from_date: Annotated[str, typer.Option("--from", metavar="DATE", help="First day, e.g. 2026-01-01.")],
+    to_date: Annotated[str, typer.Option("--to", metavar="DATE", help="Last day, included.")],
+    parallel: Parallel = False,
+    workers: Workers = None,
+    chunk_days: ChunkDays = 7,
+    events: Annotated[
+        list[str] | None,
+        typer.Option("--events", "-e", help="Only these events: Signup,Login, or repeated, or a JSON list."),
+    ] = None,
+    where: Where = None,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy the events of a range of days to the table mixpanel.events.
+
+    Examples: mp fetch events --from 2026-01-01 --to 2026-03-31 -p; mp fetch events --from 2026-01-01 --to 2026-01-01
+    """
+    config = {"chunk_days": chunk_days, "events": names(events), "where": where, "on_quota": on_quota.value}
+    days = (from_date, to_date)
+    return _sync_events(
+        config, days, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose
+    )
+
+
+@retry_app.command("events")
+def retry_events(
+    workers: Workers = None,
+    chunk_days: ChunkDays = 7,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Fetch the days of events that failed and have not come since."""
+    config = {"chunk_days": chunk_days, "retry_failed_ranges": True, "on_quota": on_quota.value}
+    return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
+
+
 def names(given: list[str] | None) -> list[str] | None:
     """Names that were given repeated, separated by commas, or as a JSON list."""
     if not given:
@@ -124,6 +167,39 @@ def _sync_profiles(
         pages = ", ".join(str(page) for page in result.failed_page_indices)
         total = result.successful_pages + result.failed_pages
         warn(f"{result.failed_pages} of {total} pages failed: {pages}. Fetch them with: mp retry profiles")
+    else:
+        for problem in synced.problems:
+            warn(problem)
+    return 1 if synced.problems else 0
+
+
+def _sync_events(
+    given: dict[str, Any],
+    days: tuple[str, str] | None,
+    output: Format,
+    *,
+    parallel: bool,
+    workers: int | None,
+    wanted: bool,
+    verbose: int,
+) -> int:
+    from mixpanel_assets.progress import view
+
+    check_settings(parallel=parallel, workers=workers)
+    with view("events", "chunks", wanted=wanted, bar=not verbose) as shown:
+        from mixpanel_assets import syncs
+
+        config = syncs.events_config(**given)
+        tags = syncs.event_days(*days, config["chunk_days"]) if days else {}
+        at_a_time = syncs.event_workers(workers) if parallel else 1
+        synced = syncs.sync_events(config, tags, at_a_time, shown, log_level=log_level(verbose))
+    result = synced.result
+    shape = result if parallel or days is None else syncs.sequential_events(result, *days)
+    print_result(shape.to_dict(), output)
+    if result.has_failures:
+        failed = ", ".join(" to ".join(days) for days in result.failed_date_ranges)
+        total = result.successful_batches + result.failed_batches
+        warn(f"{result.failed_batches} of {total} chunks failed: {failed}. Fetch them with: mp retry events")
     else:
         for problem in synced.problems:
             warn(problem)
