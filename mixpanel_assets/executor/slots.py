@@ -1,7 +1,7 @@
 """Who may start a step of a pool, and when.
 
-Belongs here: slots claimed and freed over all runs of an instance, and the slots of dead runs. Does not belong here: how
-the claims are stored (Dagster's event log storage, see event_log.py).
+Belongs here: slots claimed and freed over all runs of an instance, and the slots of dead runs. Does not belong here:
+how the claims are stored (Dagster's event log storage, see event_log.py).
 
 The slots are Dagster's: the UI shows them, and other executors keep to them. What differs from Dagster's own way:
 - a waiting run looks again every `LOOK_EVERY_SECONDS`, not after 1 to 15 seconds;

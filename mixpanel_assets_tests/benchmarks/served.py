@@ -46,6 +46,6 @@ def _serve(
     pipe: Connection, population: dict[str, Any], warm_days: tuple[str, str] | None, options: dict[str, Any]
 ) -> None:
     with Sandbox(Population(**population), **options) as sandbox:
-        sandbox.warm(*(warm_days or ()))
+        sandbox.warm(*(warm_days or ()), milliseconds=True)
         pipe.send({**sandbox.environment, "SANDBOX_URL": sandbox.url})
         multiprocessing.Event().wait()
