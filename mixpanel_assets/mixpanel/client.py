@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import requests
 
-from mixpanel_assets.errors import QuotaError, RestartError
+from mixpanel_assets.errors import MixpanelError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -156,7 +156,11 @@ class MixpanelClient:
         request = engage.page_request(self._project.query_url, query, page, session_id)
         response = self._send(request, self.queries, retrier, session_page=session_id is not None)
         body = self._transport.read(response, request.what)
-        return body, engage.parse_page(body, page)
+        try:
+            return body, engage.parse_page(body, page)
+        except MixpanelError:
+            # The same error again, but quoting the body without the credentials, should it repeat them.
+            return body, engage.parse_page(self._transport.redact(body.decode(errors="replace")).encode(), page)
 
     def _send(
         self, request: Request, account: Account, retrier: Retrier | None, *, session_page: bool = False

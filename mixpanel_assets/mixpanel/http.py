@@ -25,7 +25,7 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.mixpanel import rate_limits
-from mixpanel_assets.mixpanel.json_text import Text
+from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.settings import Project
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -162,7 +162,7 @@ class Transport:
         return session
 
     def _status_error(self, response: requests.Response, what: str) -> MixpanelError:
-        text = self.redact(_error_text(response))
+        text = _one_line(self.redact(_error_text(response)))
         limits = rate_limits.parse(response.headers)
         status = response.status_code
         if status == 429:
@@ -177,7 +177,8 @@ def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | Non
     """The error that a JSON object reports under HTTP 200, if it does."""
     if "error" not in members and bytes(members.get("status", b"")) != b'"error"':
         return None
-    text = _one_line(bytes(members.get("error", b"no reason given")).decode())
+    reason = members.get("error", Text(b'"no reason given"'))
+    text = _one_line(read_string(reason) or bytes(reason).decode())
     refusal = _refusal(200, text, what)
     # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
     if isinstance(refusal, RestartError):
@@ -218,13 +219,13 @@ def _error_text(response: requests.Response) -> str:
         body = response.raw.read(_ERROR_BODY_BYTES, decode_content=True)
     except Exception:  # noqa: BLE001 - the status is the news; a broken body must not hide it
         return "(no readable body)"
-    text = body.decode("utf-8", errors="replace")
+    text: str = body.decode("utf-8", errors="replace")
     try:
         payload = json.loads(text)
-    except ValueError:
-        return _one_line(text)
+    except (ValueError, RecursionError):
+        return text
     reason = payload.get("error") if isinstance(payload, dict) else None
-    return _one_line(str(reason)) if reason else _one_line(text)
+    return str(reason) if reason else text
 
 
 def _one_line(text: str) -> str:

@@ -93,8 +93,9 @@ class Retrier:
             except QuotaError as error:
                 if not self._policy.waits_for_quota or error.retry_after is None:
                     raise
-                self._log.warning(f"{error}; waiting {error.retry_after:.0f} s")
-                self._sleep(error.retry_after)
+                wait = max(error.retry_after, self._policy.base_seconds)
+                self._log.warning(f"{error}; waiting {wait:.0f} s")
+                self._sleep(wait)
 
     def _attempt(self, function: Callable[[], T]) -> T:
         if self._stop.is_set():

@@ -1,0 +1,128 @@
+"""A page on the wire: what is asked, and which answers are a page."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mixpanel_assets.errors import ConfigurationError, MixpanelError, RestartError, TransientError
+from mixpanel_assets.mixpanel.engage import MalformedPageError, ProfileQuery, page_request, parse_page
+
+ROW = {"$distinct_id": "a", "$properties": {"x": 1}}
+
+
+def body(**members: Any) -> bytes:
+    return json.dumps(
+        {"page": 1, "page_size": 2, "session_id": "s", "status": "ok", "results": [ROW], **members}
+    ).encode()
+
+
+def test_a_whole_page() -> None:
+    page = parse_page(body(total=3), 1)
+    assert (page.page, page.page_size, page.total, page.session_id, page.served) == (1, 2, 3, "s", 1)
+    assert [(row.distinct_id, row.properties) for row in page.rows] == [("a", '{"x": 1}')]
+    assert page.rejected == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (b"", MalformedPageError, r"page 1: the answer is not whole JSON \(0 bytes\)"),
+        (body()[:-5], MalformedPageError, "not whole JSON"),
+        (body() + b"x", MalformedPageError, "not whole JSON"),
+        (b"<html>Please log in</html>", MalformedPageError, "not whole JSON"),
+        (b"[]", MalformedPageError, "not whole JSON"),
+        (b'{"page":1,"status":"ok"}', MalformedPageError, "no results"),
+        (body(results=None), MalformedPageError, "no results"),
+        (body(results={"a": 1}), MalformedPageError, "no results"),
+        (body(page=2), MalformedPageError, "sent page 2 instead"),
+        (b'{"error":"Internal error"}', TransientError, "answered 200 with an error: Internal error"),
+        (b'{"status":"error"}', TransientError, "answered 200 with an error"),
+        (b'{"error":"request for page in uncached query for params"}', RestartError, "the session is lost"),
+    ],
+    ids=range(12),
+)
+def test_what_is_no_page(answer: bytes, error: type[MixpanelError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        parse_page(answer, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("7", "not an object"),
+        ("null", "not an object"),
+        ('"text"', "not an object"),
+        ("[]", "not an object"),
+        ("{}", "no $distinct_id"),
+        ('{"$properties":{}}', "no $distinct_id"),
+        ('{"$distinct_id":null}', "$distinct_id is neither text nor a whole number"),
+        ('{"$distinct_id":1.5}', "$distinct_id is neither text nor a whole number"),
+        ('{"$distinct_id":true}', "$distinct_id is neither text nor a whole number"),
+        ('{"$distinct_id":["a"]}', "$distinct_id is neither text nor a whole number"),
+        ('{"$distinct_id":"a","$properties":[]}', "$properties is not an object"),
+        ('{"$distinct_id":"a","$properties":"x"}', "$properties is not an object"),
+    ],
+)
+def test_a_row_that_is_no_profile_is_set_aside_as_served(row: str, reason: str) -> None:
+    good = json.dumps(ROW)
+    page = parse_page(f'{{"results":[{good},{row},{good}]}}'.encode(), 0)
+    assert [(aside.row_number, aside.reason, aside.text) for aside in page.rejected] == [(1, reason, row)]
+    assert (len(page.rows), page.served) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("served", "stored"),
+    [("4", "4"), ("9007199254740993", "9007199254740993"), ("-1405123841946871899", "-1405123841946871899"),
+     ('""', ""), ('"a\\u0000b"', "a\x00b"), ('"\\ud83d\\ude00"', "\U0001f600"), ("9" * 4400, "9" * 4400)],
+    ids=range(7),
+)  # fmt: skip
+def test_ids_are_text_whatever_they_were(served: str, stored: str) -> None:
+    # Red when numbers go through float or through Python's int, which refuses 4,400 digits.
+    page = parse_page(f'{{"results":[{{"$distinct_id":{served}}}]}}'.encode(), 0)
+    assert [(row.distinct_id, row.properties) for row in page.rows] == [(stored, None)]
+
+
+@pytest.mark.parametrize("total", ["null", '"many"', "1.5", "-3", "1" * 19, "[]"])
+def test_a_total_that_is_no_count_is_no_total(total: str) -> None:
+    assert parse_page(f'{{"results":[],"total":{total}}}'.encode(), 0).total is None
+
+
+def test_a_session_that_is_no_text_is_none() -> None:
+    assert [parse_page(body(session_id=value), 1).session_id for value in (None, "", 5)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (ProfileQuery(where="  "), "where is empty"),
+        (ProfileQuery(cohort_id=0), "cohort_id must be a positive number, not 0"),
+        (ProfileQuery(include_all_users=True), "include_all_users only makes sense with cohort_id"),
+        (ProfileQuery(output_properties=()), "output_properties must name at least one"),
+        (ProfileQuery(output_properties=("a", " ")), "output_properties must name at least one"),
+        (ProfileQuery(page_size=0), "page_size must be 1 or more, not 0"),
+        (ProfileQuery(data_group_id="12.5"), "data_group_id must be a whole number"),
+        (ProfileQuery(data_group_id="1", cohort_id=2), "data_group_id and cohort_id cannot be combined"),
+    ],
+    ids=range(8),
+)
+def test_wrong_settings_are_named(query: ProfileQuery, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        query.check()
+
+
+def test_what_is_asked() -> None:
+    query = ProfileQuery(where='properties["a"] == "b"', cohort_id=5, output_properties=("$name", "ü"), page_size=7)
+    query.check()
+    first = page_request("https://host/api/query", query, 0, None)
+    assert (first.method, first.url, first.what) == ("POST", "https://host/api/query/engage", "page 0")
+    assert first.form == {
+        "where": 'properties["a"] == "b"',
+        "filter_by_cohort": '{"id": 5}',
+        # Mixpanel's default would invent rows for ids without a profile.
+        "include_all_users": "false",
+        "output_properties": '["$name", "\\u00fc"]',
+        "page_size": "7",
+    }
+    later = page_request("https://host/api/query", ProfileQuery(data_group_id="-14"), 3, "s")
+    assert later.form == {"data_group_id": "-14", "session_id": "s", "page": "3"}

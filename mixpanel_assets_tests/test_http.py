@@ -1,0 +1,254 @@
+"""One request and its errors, as a table: status x headers x body -> which error, how many attempts, how long a wait.
+
+Real requests on loopback; only the waits are not slept.
+"""
+
+import base64
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from mixpanel_assets.errors import (
+    AuthenticationError,
+    FatalError,
+    MixpanelError,
+    PlanError,
+    QuotaError,
+    RestartError,
+    TransientError,
+)
+from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, page_request
+from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
+from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
+from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets.settings import Project
+
+SECRET = "s3cret-marker"
+# The first wait is 2 to 3 s, the next 4 to 5.
+POLICY = RetryPolicy(max_attempts=3, base_seconds=2.0, max_wait_seconds=120.0)
+
+
+class NoSleep(threading.Event):
+    """A stop that nobody asks for, whose waits are noted instead of slept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        return False
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Population(30), page_size=10, secret=SECRET, limits=Limits(enforce=False)) as sandbox:
+        yield sandbox
+
+
+def project(sandbox: Sandbox) -> Project:
+    urls = sandbox.environment
+    return Project(sandbox.username, SECRET, sandbox.project_id, urls["MP_QUERY_URL"], urls["MP_EXPORT_URL"])
+
+
+@dataclass
+class Asked:
+    """What came of asking for one page."""
+
+    page: EngagePage | None
+    error: MixpanelError | None
+    retrier: Retrier
+    waits: list[float]
+
+
+def ask(sandbox: Sandbox, *faults: Fault, page: int = 0, of: Project | None = None, **policy: Any) -> Asked:
+    """Ask for a page in a session of its own, with the faults that come after page 0."""
+    stop = NoSleep()
+    client = MixpanelClient(of or project(sandbox), policy=replace(POLICY, **policy), stop=stop)
+    sandbox.faults, sandbox.limits = [], Limits(enforce=False)
+    session = client.fetch_page(ProfileQuery(), 0, None, client.retrier(_log())).session_id if page else None
+    sandbox.faults = list(faults)
+    retrier = client.retrier(_log())
+    try:
+        return Asked(client.fetch_page(ProfileQuery(), page, session, retrier), None, retrier, stop.waits)
+    except MixpanelError as error:
+        return Asked(None, error, retrier, stop.waits)
+    finally:
+        client.close()
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`wait`: the first wait in seconds, at least and at most; None when there is none."""
+
+    do: str
+    error: type[MixpanelError]
+    attempts: int
+    wait: tuple[float, float] | None
+    says: str = ""
+    page: int = 0
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+OWN = (2.0, 3.0)
+TABLE = [
+    Row("status:500", TransientError, 3, OWN, "page 0: Mixpanel answered 500: Internal server error"),
+    Row("status:502", TransientError, 3, OWN, "502 Bad Gateway"),
+    Row("status:503", TransientError, 3, OWN),
+    Row("status:503", TransientError, 3, (7.0, 8.0), more={"retry_after": 7}),
+    Row("status:503", TransientError, 3, OWN, more={"retry_after": 1}),
+    Row("status:503", TransientError, 1, None, more={"retry_after": 121}),
+    Row("status:503", TransientError, 3, OWN, more={"headers": {"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"}}),
+    Row("status:503", TransientError, 1, None, more={"headers": {"Retry-After": "Wed, 01 Jan 2200 00:00:00 GMT"}}),
+    Row("status:503", TransientError, 3, OWN, more={"headers": {"Retry-After": "soon"}}),
+    Row("status:503", TransientError, 3, OWN, more={"headers": {"Retry-After": "-5"}}),
+    Row("status:504", ServerTimeoutError, 3, OWN),
+    Row("status:408", TransientError, 3, OWN),
+    Row("timeout-error", ServerTimeoutError, 3, OWN, "Mixpanel ran out of time"),
+    Row("limited:concurrency", TransientError, 3, (10.0, 11.0), "too many requests in flight"),
+    Row("limited:shedding", TransientError, 3, OWN),
+    Row("status:429", TransientError, 3, OWN, more={"body": "slow down"}),
+    Row("limited:window", QuotaError, 1, None, "the hourly quota of the project is spent, room again in 3600 s"),
+    Row("limited:window", QuotaError, 1, None, "room again in 1 s", more={"retry_after": 1}),
+    Row(
+        "status:429", QuotaError, 1, None, "within the hour",
+        more={"body": "1/5 queries running concurrently and 61/60 queries running in the last hour"},
+    ),
+    Row("status:401", AuthenticationError, 1, None, "check MP_USERNAME, MP_SECRET, MP_PROJECT_ID and MP_REGION"),
+    Row("auth-error", AuthenticationError, 1, None, r"refused the credentials \(400\)"),
+    Row("status:402", PlanError, 1, None, r"no Query API \(402\)"),
+    Row("status:403", FatalError, 1, None, "User does not have permission"),
+    Row("status:404", FatalError, 1, None),
+    Row("status:412", FatalError, 1, None),
+    Row("status:302", FatalError, 1, None, "redirects", more={"headers": {"Location": "https://example.com/"}}),
+    Row("status:418", FatalError, 1, None),
+    Row("status:400", BadRequestError, 1, None, "check its filters: Bad request"),
+    Row("status:400", RestartError, 1, None, "taken for lost", page=1),
+    Row("session-lost", RestartError, 1, None, "the session is lost", page=1),
+    Row("not-json", MalformedPageError, 3, OWN),
+    Row("json-error-200", TransientError, 3, OWN, "answered 200 with an error: Internal error"),
+    Row("drop", TransientError, 3, OWN, "the connection broke off"),
+    Row("reset", TransientError, 3, OWN, "the connection broke off"),
+    Row("short-body", TransientError, 3, OWN, "the connection broke off"),
+    Row("no-final-chunk", TransientError, 3, OWN, "the connection broke off"),
+    Row("gzip-cut", TransientError, 3, OWN),
+    Row("no-framing", MalformedPageError, 3, OWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[f"{n} {row.do}" for n, row in enumerate(TABLE)])
+def test_error_table(sandbox: Sandbox, row: Row) -> None:
+    """Red, each, when its line of http.py or retry.py is taken out; the hard ones with retry on MixpanelError."""
+    sandbox.clear()
+    asked = ask(sandbox, Fault("engage", row.do, row.page, times=None, **row.more), page=row.page)
+    assert type(asked.error) is row.error or (row.error is TransientError and isinstance(asked.error, TransientError))
+    assert asked.error is not None
+    assert asked.error.args[0].count("\n") == 0
+    assert sum(request.page == row.page for request in sandbox.journal.requests) >= row.attempts
+    assert len(asked.retrier.attempts) == row.attempts
+    assert re.search(row.says, str(asked.error))
+    if row.wait is None:
+        assert asked.waits == []
+    else:
+        assert row.wait[0] <= asked.waits[0] <= row.wait[1]
+        assert len(asked.waits) == row.attempts - 1
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.attempts > 1], ids=lambda row: row.do)
+def test_what_passes_heals(sandbox: Sandbox, row: Row) -> None:
+    asked = ask(sandbox, Fault("engage", row.do, row.page, times=1, **row.more), page=row.page)
+    assert asked.page is not None, asked.error
+    assert asked.page.served == 10
+    first, second = asked.retrier.attempts
+    assert (first.error is None, second.error is None) == (False, True)
+    assert first.wait_seconds == pytest.approx(asked.waits[0], abs=0.001)
+
+
+class TestUnreachable:
+    @pytest.fixture
+    def nobody(self, sandbox: Sandbox) -> Iterator[Project]:
+        """A port on which nobody listens."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            yield replace(project(sandbox), query_url=f"http://127.0.0.1:{taken.getsockname()[1]}/api/query")
+
+    def test_says_so_within_a_second_or_two(self, sandbox: Sandbox, nobody: Project) -> None:
+        asked = ask(sandbox, of=nobody, max_attempts=9)
+        assert isinstance(asked.error, UnreachableError)
+        assert "check network, MP_REGION and MP_*_URL" in str(asked.error)
+        assert "Connection refused" in str(asked.error)
+        assert len(asked.waits) == 2
+        assert sum(asked.waits) < 2.5
+
+    def test_a_bad_url_is_final(self, sandbox: Sandbox) -> None:
+        asked = ask(sandbox, of=replace(project(sandbox), query_url="http://" + "a" * 80 + ".example:99999/q"))
+        assert asked.error is not None
+        assert asked.waits == [] or isinstance(asked.error, UnreachableError)
+
+
+class TestSecrets:
+    def test_a_server_that_quotes_the_credentials_is_not_quoted(self, sandbox: Sandbox) -> None:
+        # Red without redact in _status_error.
+        pair = base64.b64encode(f"{sandbox.username}:{SECRET}".encode()).decode()
+        for status in (400, 401, 403, 429, 500):
+            body = f'{{"error":"not with {SECRET}, Basic {pair}"}}'
+            asked = ask(sandbox, Fault("engage", f"status:{status}", 0, times=None, body=body), max_attempts=1)
+            said = f"{asked.error!r} {asked.retrier.attempts}"
+            assert SECRET not in said
+            assert pair not in said
+
+    def test_nor_is_one_that_does_so_under_200(self, sandbox: Sandbox) -> None:
+        # Red without redact in _page.
+        asked = ask(sandbox, Fault("engage", "json-error-200", 0, body=f'{{"error":"{SECRET}"}}'), max_attempts=1)
+        assert SECRET not in f"{asked.error!r} {asked.retrier.attempts}"
+
+    def test_repr_shows_no_secret(self, sandbox: Sandbox) -> None:
+        assert SECRET not in repr(project(sandbox))
+        assert SECRET not in repr(vars(Transport(project(sandbox)))["_project"])
+
+    @pytest.mark.parametrize("secret", ["caf\xe9", "\u201cquoted\u201d", "\U0001f511", "a:b\nc"])
+    def test_any_text_can_be_a_secret(self, secret: str) -> None:
+        # Red when requests gets text instead of bytes: UnicodeEncodeError.
+        with Sandbox(Population(3), secret=secret) as other:
+            client = MixpanelClient(replace(project(other), secret=secret), policy=RetryPolicy(max_attempts=1))
+            assert client.fetch_page(ProfileQuery(), 0, None, client.retrier(_log())).served == 3
+
+    def test_the_environment_cannot_send_requests_elsewhere(
+        self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Red without trust_env = False: the proxy is asked, and sees the credentials.
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert ask(sandbox).page is not None
+
+
+def test_a_page_that_never_ends_is_given_up(sandbox: Sandbox) -> None:
+    """Red without a read timeout: waits for 30 s."""
+    sandbox.faults = [Fault("engage", "delay", 0, times=None, seconds=30)]
+    transport = Transport(project(sandbox), read_timeout=0.2)
+    with pytest.raises(TransientError, match=r"page 0: no answer within 0.2 s"):
+        transport.send(page_request(project(sandbox).query_url, ProfileQuery(), 0, None))
+    transport.close()
+
+
+def test_whole_response_for_people(sandbox: Sandbox) -> None:
+    """`query_engage_page`: the decoded response, as the API documents it."""
+    sandbox.faults = []
+    client = MixpanelClient(project(sandbox), policy=RetryPolicy(max_attempts=1))
+    first = client.query_engage_page(0)
+    second = client.query_engage_page(1, session_id=first["session_id"])
+    assert (first["page"], first["page_size"], first["total"], first["status"]) == (0, 10, 30, "ok")
+    assert (second["page"], len(second["results"])) == (1, 10)
+    assert first["session_id"] == second["session_id"]
+    client.close()

@@ -1,0 +1,105 @@
+"""Pages: every profile on exactly one of them, whatever the server says or keeps to itself."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixpanel_assets import plans
+from mixpanel_assets.errors import MixpanelError, RestartError
+from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileRow
+
+TOTALS = st.integers(0, 100_000)
+SIZES = st.integers(1, 5_000)
+
+
+def page(served: int, *, index: int = 0, size: int | None = 10, total: int | None = None) -> EngagePage:
+    rows = tuple(ProfileRow(str(number), None) for number in range(served))
+    return EngagePage(index, size, total, "s", rows, (), 0)
+
+
+@given(TOTALS, SIZES)
+def test_pages_tile_the_profiles_exactly_once(total: int, size: int) -> None:
+    # Red with floor instead of ceil, or with > for >= somewhere in rows_due.
+    pages = plans.page_count(total, size)
+    due = [plans.rows_due(number, total, size) for number in range(pages)]
+    assert sum(due) == total
+    assert all(rows == size for rows in due[:-1])
+    assert due[-1] > 0 or pages == 1
+    assert plans.rows_due(pages, total, size) == 0
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 3_000))
+def test_the_last_page_is_found_without_a_total(full_pages: int) -> None:
+    asked: list[int] = []
+
+    def is_full(number: int) -> bool:
+        asked.append(number)
+        return number < full_pages
+
+    assert plans.last_page_index(is_full) == full_pages
+    assert len(asked) == len(set(asked)) <= 2 * full_pages.bit_length() + 1
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [
+        (page(10, total=35), None),
+        (page(0, total=0), None),
+        (page(5, total=5), None),
+        (page(12, total=35), None),  # duplicates come on top
+        (page(10), None),
+        (page(9, total=35), MalformedPageError),
+        (page(0, total=1), MalformedPageError),
+        (page(10, size=None, total=35), None),
+        (replace(page(10, total=35), session_id=None), MalformedPageError),
+        (replace(page(10), session_id=None), MalformedPageError),
+        (replace(page(9), session_id=None), None),
+        (replace(page(10, total=10), session_id=None), None),
+    ],
+    ids=range(12),
+)
+def test_a_first_page_must_bear_a_plan(first: EngagePage, error: type[MixpanelError] | None) -> None:
+    if error is None:
+        plans.check_first_page(first)
+        return
+    with pytest.raises(error):
+        plans.check_first_page(first)
+
+
+@pytest.mark.parametrize(
+    ("came", "due", "error"),
+    [
+        (page(10), 10, None),
+        (page(13), 10, None),
+        (page(5), 5, None),
+        (page(0), 0, None),
+        (page(3), None, None),
+        (page(10, size=None), 10, None),
+        (page(9), 10, MalformedPageError),
+        (page(0), 1, MalformedPageError),
+        (page(10, size=20), 10, RestartError),
+    ],
+    ids=range(9),
+)
+def test_a_page_must_fit_the_plan(came: EngagePage, due: int | None, error: type[MixpanelError] | None) -> None:
+    if error is None:
+        plans.check_page(came, 10, due)
+        return
+    with pytest.raises(error):
+        plans.check_page(came, 10, due)
+
+
+def test_page_size_is_what_the_server_says_or_serves() -> None:
+    assert [plans.page_size_of(first) for first in (page(10, size=20), page(7, size=None), page(0, size=None))] == [
+        20,
+        7,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(("pages", "warns"), [(1, False), (47, False), (48, True), (60, True), (90, True)])
+def test_a_warning_from_80_percent_of_the_hour(pages: int, *, warns: bool) -> None:
+    assert (plans.quota_warning(pages) is not None) == warns
