@@ -1,0 +1,168 @@
+"""What is known without asking Mixpanel: the last syncs, what failed in them, what is left of the hour, what a sync
+would cost.
+
+Belongs here: reading the instance and the ledger for `mp status` and `mp plan`. Does not belong here: printing (cli/),
+fetching (syncs.py).
+"""
+
+import datetime
+from typing import Any
+
+import dagster as dg
+
+from mixpanel_assets import partitions, settings
+from mixpanel_assets.assets.events import EVENTS_KEY
+from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.budgets import Budget, budget
+from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.event_reports import owed_days
+from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
+from mixpanel_assets.plans import ranges_of, split_date_range
+
+# Runs that are looked through for the last one of an asset.
+_MOST_RUNS = 100
+
+
+def status(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """Both assets, both quotas, and where things are; JSON-ready. An asset that was never synced is None."""
+    return {
+        "profiles": _profiles(instance),
+        "events": _events(instance),
+        "quota": _quota(),
+        "duckdb": str(settings.duckdb_path()),
+        "dagster_home": str(settings.home()),
+    }
+
+
+def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """What a profiles sync would cost, by the number of pages of the last one.
+
+    Raises:
+        ConfigurationError: there was none, or credentials are missing.
+    """
+    last = _last_materialization(instance, PROFILES_KEY)
+    if last is None:
+        raise ConfigurationError("no sync of profiles yet, so their pages are not known: page 0 of the first will say")
+    queries, _ = _accounts()
+    pages = int(last["metadata"]["total_pages"])
+    rest = budget(queries, pages - 1, session_pages=True)
+    needed = budget(queries, 1 + rest.counted_requests)
+    return _plan("profiles", needed, pages, last["metadata"]["duration_seconds"], last["at"])
+
+
+def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
+    """What a sync of these days (both inclusive) would cost.
+
+    Raises:
+        ConfigurationError: not two dates in order, a bad `chunk_days`, or credentials are missing.
+    """
+    try:
+        chunks = split_date_range(from_date, to_date, chunk_days)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    if to_date > partitions.today():
+        raise ConfigurationError(f"{to_date} is in the future: the project's present day is {partitions.today()}")
+    _, exports = _accounts()
+    return _plan("events", budget(exports, len(chunks)), len(chunks), None, None)
+
+
+def _plan(what: str, needed: Budget, requests: int, last_seconds: Any, last_at: str | None) -> dict[str, Any]:
+    return {
+        "asset": what,
+        **needed.to_dict(),
+        "requests": requests,
+        "fits": needed.fits,
+        "seconds_last_time": last_seconds,
+        "last_sync": last_at,
+    }
+
+
+def _profiles(instance: dg.DagsterInstance) -> dict[str, Any] | None:
+    last = _last_materialization(instance, PROFILES_KEY)
+    run = _last_run(instance, PROFILES_KEY)
+    if last is None and run is None:
+        return None
+    said = last["metadata"] if last else {}
+    return {
+        "last_sync": last["at"] if last else None,
+        "rows": said.get("dagster/row_count"),
+        "failed_page_indices": said.get("failed_page_indices") or [],
+        **_run_words(instance, run),
+    }
+
+
+def _events(instance: dg.DagsterInstance) -> dict[str, Any] | None:
+    last = _last_materialization(instance, EVENTS_KEY)
+    run = _last_run(instance, EVENTS_KEY)
+    if last is None and run is None:
+        return None
+    days = sorted(instance.get_materialized_partitions(EVENTS_KEY))
+    return {
+        "last_sync": last["at"] if last else None,
+        "days": len(days),
+        "date_ranges": [list(days) for days in ranges_of(days)],
+        "failed_date_ranges": [list(days) for days in ranges_of(owed_days(instance, EVENTS_KEY))],
+        **_run_words(instance, run),
+    }
+
+
+def _last_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, Any] | None:
+    entry = instance.get_latest_materialization_event(asset)
+    if entry is None or entry.asset_materialization is None:
+        return None
+    at = datetime.datetime.fromtimestamp(entry.timestamp, datetime.timezone.utc)
+    metadata = {name: value.value for name, value in entry.asset_materialization.metadata.items()}
+    return {"at": at.isoformat(timespec="seconds"), "metadata": metadata}
+
+
+def _last_run(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dg.DagsterRun | None:
+    """The last run that was to sync the asset, alone or with the other."""
+    for run in instance.get_runs(limit=_MOST_RUNS):
+        chosen = run.asset_selection
+        if asset in chosen if chosen else asset.path[-1].rstrip("s") in run.job_name:
+            return run
+    return None
+
+
+def _run_words(instance: dg.DagsterInstance, run: dg.DagsterRun | None) -> dict[str, Any]:
+    if run is None:
+        return {"last_run": None, "last_run_status": None, "last_run_error": None}
+    return {"last_run": run.run_id, "last_run_status": run.status.value, "last_run_error": _why_failed(instance, run)}
+
+
+def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return None
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        data = entry.get_dagster_event().step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return data.user_failure_data.description
+    return f"see run {run.run_id} in the Dagster UI"
+
+
+def _quota() -> dict[str, Any] | None:
+    """What is left of the hour; None without credentials, since the quota is a project's."""
+    try:
+        queries, exports = _accounts()
+    except ConfigurationError:
+        return None
+    return {"queries": _left(queries), "exports": _left(exports)}
+
+
+def _left(account: Account) -> dict[str, Any]:
+    standing = account.standing()
+    return {
+        "left": standing.left,
+        "hourly_limit": standing.limit,
+        "limit_learned": standing.learned,
+        "next_in_seconds": round(standing.wait_for(1), 1),
+    }
+
+
+def _accounts() -> tuple[Account, Account]:
+    project = settings.project()
+    ledger = Ledger(settings.home() / LEDGER_FILE)
+    return (
+        ledger.account(project.query_url, project.project_id, "query"),
+        ledger.account(project.export_url, project.project_id, "export"),
+    )
