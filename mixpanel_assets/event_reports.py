@@ -9,12 +9,13 @@ from typing import Any
 
 import dagster as dg
 
+from mixpanel_assets import markdown, table_schemas
 from mixpanel_assets.event_staging import RangeResult
 from mixpanel_assets.event_sync import ChunkResult, EventsPlan, failed_ranges
 from mixpanel_assets.events_table import StoredDay, StoredEvents
 from mixpanel_assets.plans import days_between
+from mixpanel_assets.timeline import Unit, picture
 
-_MOST_REASONS = 100
 # How many syncs with failures are looked back upon for days still owed.
 _MOST_SYNCS = 1000
 
@@ -33,6 +34,7 @@ def sync_metadata(
         "repaired_rows": sum(part.repaired for part in _parts(results)),
         "duration_seconds": round(seconds, 3),
         "dagster/table_name": "mixpanel.events",
+        "dagster/column_schema": table_schemas.EVENTS,
     }
 
 
@@ -60,6 +62,13 @@ def day_metadata(day: StoredDay) -> dict[str, Any]:
         "changed_events": day.changed,
         "gone_events": day.gone,
     }
+
+
+def timeline_metadata(results: Sequence[ChunkResult], run_began: datetime.datetime) -> dict[str, Any]:
+    """The picture of a sync: for one of its days, as it would swell the event log with each of a thousand."""
+    units = (Unit(f"{part.from_date[5:]} to {part.to_date[5:]}", part.attempts) for part in _parts(results))
+    drawn = picture(units, run_began)
+    return {"timeline": dg.MetadataValue.md(drawn)} if drawn else {}
 
 
 def chunk_metadata(plan: EventsPlan, result: ChunkResult) -> dict[str, Any]:
@@ -103,11 +112,14 @@ def _parts(results: Sequence[ChunkResult]) -> list[RangeResult]:
 
 
 def _failures_table(failed: Sequence[RangeResult]) -> str:
-    lines = ["| from | to | attempts | seconds waited | reason |", "|---|---|---|---|---|"]
-    for part in failed[:_MOST_REASONS]:
-        waited = sum(attempt.wait_seconds for attempt in part.attempts)
-        reason = (part.error or "").replace("|", "\\|")
-        lines.append(f"| {part.from_date} | {part.to_date} | {len(part.attempts)} | {waited:.1f} | {reason} |")
-    if len(failed) > _MOST_REASONS:
-        lines.append(f"\nand {len(failed) - _MOST_REASONS} more")
-    return "\n".join(lines)
+    rows = (
+        (
+            part.from_date,
+            part.to_date,
+            len(part.attempts),
+            f"{sum(attempt.wait_seconds for attempt in part.attempts):.1f}",
+            part.error or "",
+        )
+        for part in failed
+    )
+    return markdown.table(["from", "to", "attempts", "seconds waited", "reason"], rows)

@@ -4,6 +4,7 @@ Plain values and Markdown for people and for `mp`; the names are fixed, others r
 added by the IO manager, which alone knows them.
 """
 
+import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from typing import Any
 import dagster as dg
 import msgspec
 
+from mixpanel_assets import markdown, table_schemas
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.snapshots import expected_total
 from mixpanel_assets.staging import PageResult, Snapshot
-
-_MOST_REASONS = 100
+from mixpanel_assets.timeline import Unit, picture
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class LastProfilesSync:
     failed_pages: list[int]
 
 
-def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapping[str, Any]:
-    """Metadata of one `mixpanel/profiles` materialization."""
+def profiles_metadata(
+    snapshot: Snapshot, results: Sequence[PageResult], run_began: datetime.datetime | None = None
+) -> Mapping[str, Any]:
+    """Metadata of one `mixpanel/profiles` materialization; the picture shows requests since `run_began`."""
     failed = [result for result in results if not result.came]
     metadata: dict[str, Any] = {
         "failed_page_indices": dg.MetadataValue.json([result.page_index for result in failed]),
@@ -46,9 +49,13 @@ def profiles_metadata(snapshot: Snapshot, results: Sequence[PageResult]) -> Mapp
         "fetched_rows": sum(result.rows for result in results),
         "rejected_rows": sum(result.rejected for result in results),
         "repaired_characters": sum(result.repairs for result in results),
+        "dagster/column_schema": table_schemas.PROFILES,
     }
     if failed:
         metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
+    drawn = picture((Unit(str(result.page_index), result.attempts) for result in results), run_began)
+    if drawn:
+        metadata["timeline"] = dg.MetadataValue.md(drawn)
     return metadata
 
 
@@ -59,7 +66,7 @@ def page_metadata(result: PageResult) -> dict[str, Any]:
         "rows": result.rows,
         "seconds": _seconds(result),
         "attempts": len(result.attempts),
-        "waited_seconds": round(sum(attempt.wait_seconds for attempt in result.attempts), 3),
+        "waited_seconds": round(_waited(result), 3),
     }
     return metadata if result.error is None else {**metadata, "error": result.error}
 
@@ -84,14 +91,14 @@ def data_version(results: Sequence[PageResult]) -> dg.DataVersion:
 
 
 def _failures_table(failed: Sequence[PageResult]) -> str:
-    lines = ["| page | attempts | seconds waited | reason |", "|---|---|---|---|"]
-    for result in failed[:_MOST_REASONS]:
-        waited = sum(attempt.wait_seconds for attempt in result.attempts)
-        reason = (result.error or "").replace("|", "\\|")
-        lines.append(f"| {result.page_index} | {len(result.attempts)} | {waited:.1f} | {reason} |")
-    if len(failed) > _MOST_REASONS:
-        lines.append(f"\nand {len(failed) - _MOST_REASONS} more")
-    return "\n".join(lines)
+    rows = (
+        (result.page_index, len(result.attempts), f"{_waited(result):.1f}", result.error or "") for result in failed
+    )
+    return markdown.table(["page", "attempts", "seconds waited", "reason"], rows)
+
+
+def _waited(result: PageResult) -> float:
+    return sum(attempt.wait_seconds for attempt in result.attempts)
 
 
 def _seconds(result: PageResult) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from mixpanel_assets import event_reports, event_sync, partitions, settings
+from mixpanel_assets import event_reports, event_sync, partitions, settings, table_schemas
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
@@ -145,6 +145,8 @@ def report(
         return
     for day in days:
         context.add_asset_metadata(event_reports.day_metadata(stored.days[day]), EVENTS_KEY, partition_key=day)
+    drawn = event_reports.timeline_metadata(settled, planned.started_at)
+    context.add_asset_metadata(drawn, EVENTS_KEY, partition_key=days[-1])
     yield dg.Output(None, metadata=event_reports.sync_metadata(planned, settled, stored, days))
 
 
@@ -169,7 +171,13 @@ def _flat_config(config: EventsConfig) -> dict[str, object]:
     kinds={"mixpanel", "duckdb"},
     partitions_def=partitions.event_days(),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="One row per event of the Mixpanel project, by days.",
+    tags={"personal_data": "true"},
+    metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.EVENTS},
+    description=(
+        "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by event, "
+        "distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not deliver keep "
+        "their rows, do not show as materialized, and are fetched by the job retry_failed_event_ranges."
+    ),
 )
 def events() -> None:
     planned, chunks = plan()
@@ -243,6 +251,8 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
     sync = event_reports.sync_metadata(planned, settled, stored, days)
     for day in days:
         metadata = {**sync, **event_reports.day_metadata(stored.days[day])}
+        if day == days[-1]:
+            metadata |= event_reports.timeline_metadata(settled, planned.started_at)
         context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
     failed = event_sync.failed_ranges(settled)
     if failed:

@@ -5,13 +5,14 @@ snapshots.py's.
 """
 
 import dataclasses
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 from pydantic import Field
 
-from mixpanel_assets import plans, reports, snapshots
+from mixpanel_assets import plans, reports, snapshots, table_schemas
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
@@ -176,7 +177,7 @@ def collect(
             complete=snapshots.is_complete(snapshot, results),
             max_removed_fraction=config.max_removed_fraction,
         )
-        metadata = reports.profiles_metadata(snapshot, results)
+        metadata = reports.profiles_metadata(snapshot, results, _began(context))
         # Output(data_version=...) would warn in every run that it is beta.
         context.set_data_version(PROFILES_KEY, reports.data_version(results))
         return dg.Output(staged, metadata=metadata)
@@ -194,7 +195,13 @@ def _flat_config(config: ProfilesConfig) -> dict[str, object]:
     config=_flat_config,
     group_name="mixpanel",
     kinds={"mixpanel", "duckdb"},
-    description="One row per user profile of the Mixpanel project, as of the last sync.",
+    tags={"personal_data": "true"},
+    metadata={"dagster/table_name": "mixpanel.profiles", "dagster/column_schema": table_schemas.PROFILES},
+    description=(
+        "One row per user profile of the Mixpanel project, as of the last sync. A complete sync replaces the table: "
+        "profiles deleted in Mixpanel go. A sync with failed pages adds and updates, and removes nothing; the job "
+        "retry_failed_profile_pages fetches those pages alone."
+    ),
 )
 def profiles() -> StagedProfiles:
     planned, pages = metadata()
@@ -228,6 +235,12 @@ def _last_sync(
         return said.query, None
     # This run may start over once, whatever the one before did.
     return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.failed_pages)
+
+
+def _began(context: dg.OpExecutionContext) -> datetime.datetime | None:
+    """When this run's process took it up; a re-execution takes over pages that were fetched before."""
+    began = context.instance.get_run_stats(context.run_id).start_time
+    return datetime.datetime.fromtimestamp(began, datetime.timezone.utc) if began else None
 
 
 def _start_over(

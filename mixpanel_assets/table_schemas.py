@@ -1,0 +1,30 @@
+"""What the columns of the tables mean, for Dagster's catalog. The tables themselves are made in *_table.py."""
+
+import dagster as dg
+
+_SYNCED_AT = "When this row was asked for."
+
+
+def _column(name: str, type_: str, description: str, *, nullable: bool = True, unique: bool = False) -> dg.TableColumn:
+    constraints = dg.TableColumnConstraints(nullable=nullable, unique=unique)
+    return dg.TableColumn(name, type_, description, constraints)
+
+
+PROFILES = dg.TableSchema(
+    [
+        _column("distinct_id", "VARCHAR", "The user's id in Mixpanel.", nullable=False, unique=True),
+        _column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
+        _column("last_seen", "TIMESTAMP", "When Mixpanel last updated the profile; NULL where it does not say."),
+        _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),
+    ]
+)
+EVENTS = dg.TableSchema(
+    [
+        _column("event_name", "VARCHAR", "The event's name."),
+        _column("event_time", "TIMESTAMP", "When it happened, as Mixpanel serves it.", nullable=False),
+        _column("distinct_id", "VARCHAR", "Whose event it is."),
+        _column("insert_id", "VARCHAR", "Mixpanel's id for telling copies apart; NULL where the sender gave none."),
+        _column("properties", "JSON", "All properties of the event, exactly as Mixpanel serves them."),
+        _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),
+    ]
+)
