@@ -156,6 +156,8 @@ def _step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
 def _run_error(event: dg.DagsterEvent) -> MixpanelAssetsError | None:
     """The error that kept a run from its steps; None where steps failed, which tell it themselves."""
     error = event.job_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
     return MixpanelAssetsError(" ".join(error.message.split())) if error else None
 
 

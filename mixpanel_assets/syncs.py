@@ -19,7 +19,7 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
-from mixpanel_assets.instances import open_instance
+from mixpanel_assets.instances import open_instance, prepare_home
 from mixpanel_assets.plans import split_date_range
 from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_LIMITS
 from mixpanel_assets.results import (
@@ -254,6 +254,8 @@ def _timed_run(
     order: RunOrder, instance: dg.DagsterInstance | None, on_output: Callable[[Metadata], None], watcher: Watcher
 ) -> tuple[RunReport, float]:
     started = time.monotonic()
+    # The DuckDB file and what is staged lie there, whichever instance records the run.
+    prepare_home()
     with nullcontext(instance) if instance is not None else open_instance() as used:
         report = run_asset(order, used, on_output, watcher.say)
     return report, round(time.monotonic() - started, 3)
