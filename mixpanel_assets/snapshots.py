@@ -197,8 +197,8 @@ def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
     """
     pages = max([snapshot.pages, *(page + 1 for page, result in known.items() if not result.came or result.served)])
     last = known.get(pages - 1)
-    if last is None or not last.came or last.served < snapshot.page_size:
-        return pages
+    if last is None or not last.came or last.served < snapshot.page_size or pages in known:
+        return pages  # It ends with a page that is not full, or before one that came and is empty.
     contradicted = any(result.total not in (None, snapshot.total) for result in known.values())
     due = _rows_due(snapshot, pages - 1)
     if not contradicted and (due is None or last.served <= due):

@@ -29,6 +29,7 @@ _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another proce
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
+_STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
@@ -116,7 +117,7 @@ class Warehouse:
         told = False
         while True:
             try:
-                return duckdb.connect(str(self.path))
+                return _connected_to_file(self.path)
             except duckdb.Error as error:
                 holder = _lock_holder(error)
                 if holder is None or time.monotonic() >= deadline:
@@ -170,6 +171,16 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
     if isinstance(error, duckdb.IOException):
         return WarehouseError(f"cannot use {path}, which is as it was: {text}")
     return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")
+
+
+def _connected_to_file(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection that stores: a .csv or .parquet DuckDB opens as views in memory, and what is written is gone."""
+    connection = duckdb.connect(str(path))
+    [(stored_in,)] = connection.execute(_STORED_IN).fetchall()
+    if stored_in is None:
+        connection.close()
+        raise WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
+    return connection
 
 
 def _create_whole(path: Path) -> None:

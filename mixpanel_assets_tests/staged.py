@@ -1,0 +1,47 @@
+"""Pages as the server might send them, staged, for the tests of what comes after the fetch."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery, ProfileRow, RejectedRow
+from mixpanel_assets.profiles_table import StagedProfiles
+from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder
+
+NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
+
+
+def page(number: int, rows: Mapping[str, str | None] | Iterable[tuple[str, str | None]], **more: object) -> EngagePage:
+    """A page of these profiles: id -> properties."""
+    pairs = rows.items() if isinstance(rows, Mapping) else rows
+    profiles = tuple(ProfileRow(key, text) for key, text in pairs)
+    fields: dict[str, object] = {
+        "page_size": 10,
+        "total": None,
+        "session_id": "s",
+        "rejected": (),
+        "repairs": 0,
+        **more,
+    }
+    return EngagePage(page=number, rows=profiles, **fields)  # type: ignore[arg-type]  # tests say what they change
+
+
+def rejected(number: int, text: str) -> RejectedRow:
+    return RejectedRow(number, "not an object", text)
+
+
+def snapshot(folder: SnapshotFolder, pages: int = 1, total: int | None = None) -> Snapshot:
+    return Snapshot(folder.path.name, ProfileQuery(), "s", 10, total, pages, NOON)
+
+
+def stage(folder: SnapshotFolder, pages: Iterable[EngagePage]) -> tuple[PageResult, ...]:
+    return tuple(folder.write_page(each, counted_requests=0, attempts=()) for each in pages)
+
+
+def staged(
+    root: Path, name: str, pages: Iterable[EngagePage], *, complete: bool = True, most: float = 1.0
+) -> StagedProfiles:
+    """Staged pages, ready to publish."""
+    folder = SnapshotFolder(root, name)
+    results = stage(folder, pages)
+    return StagedProfiles(snapshot(folder, len(results)), results, folder, complete, most)

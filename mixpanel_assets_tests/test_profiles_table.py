@@ -1,0 +1,225 @@
+"""Publish: old or new, never half; what a snapshot and what a part of one does to the table."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.profiles_table import Published, StagedProfiles, publish
+from mixpanel_assets.warehouse import Warehouse
+from mixpanel_assets_tests.staged import NOON, page, rejected, staged
+
+OLD = {"a": '{"old":1}', "b": '{"old":2}', "c": '{"old":3}', "d": None}
+NEW = {"a": '{"new":1}', "b": '{"new":2}', "e": '{"$last_seen":"2026-01-02T03:04:05"}'}
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    """A database that holds OLD, and one rejected row."""
+    warehouse = Warehouse(tmp_path / "test.duckdb")
+    put(warehouse, staged(tmp_path, "old", [page(0, OLD, rejected=(rejected(4, "old"),))]))
+    return warehouse
+
+
+def put(warehouse: Warehouse, pages: StagedProfiles) -> Published:
+    with warehouse.transaction() as connection:
+        return publish(connection, pages)
+
+
+def rows(warehouse: Warehouse, query: str = "select distinct_id, properties::varchar from profiles") -> list[Any]:
+    with warehouse.reading() as connection:
+        return sorted(connection.execute(query).fetchall())
+
+
+def table(warehouse: Warehouse) -> dict[str, str | None]:
+    found = rows(warehouse)
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_a_complete_snapshot_replaces_the_table(warehouse: Warehouse, tmp_path: Path) -> None:
+    published = put(warehouse, staged(tmp_path, "new", [page(0, NEW)]))
+    assert table(warehouse) == NEW
+    assert published == Published(rows=3, added=1, removed=2, duplicates=0)
+    assert rows(warehouse, "select row from rejected_rows") == []
+
+
+def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
+    # Red when an incomplete snapshot replaces the table.
+    published = put(warehouse, staged(tmp_path, "new", [page(0, NEW)], complete=False, most=0.0))
+    assert table(warehouse) == {**OLD, **NEW}
+    assert published == Published(rows=5, added=1, removed=0, duplicates=0)
+
+
+def test_of_a_profile_served_twice_the_last_stays(warehouse: Warehouse, tmp_path: Path) -> None:
+    pages = [
+        page(1, [("b", '{"page":1}'), ("b", '{"page":1,"again":true}')]),
+        page(0, [("a", '{"page":0}'), ("b", '{"page":0}')]),
+    ]
+    published = put(warehouse, staged(tmp_path, "new", pages))
+    assert table(warehouse) == {"a": '{"page":0}', "b": '{"page":1,"again":true}'}
+    assert published.duplicates == 2
+
+
+def test_no_profile_at_all_empties_the_table(warehouse: Warehouse, tmp_path: Path) -> None:
+    published = put(warehouse, staged(tmp_path, "new", [page(0, {})]))
+    assert published == Published(rows=0, added=0, removed=4, duplicates=0)
+    assert table(warehouse) == {}
+
+
+@pytest.mark.parametrize(("most", "refused"), [(0.0, True), (0.49, True), (0.5, False), (1.0, False)])
+def test_a_snapshot_removes_no_more_than_it_may(
+    warehouse: Warehouse, tmp_path: Path, most: float, *, refused: bool
+) -> None:
+    new = staged(tmp_path, "new", [page(0, NEW)], most=most)
+    if not refused:
+        assert put(warehouse, new).removed == 2
+        return
+    with pytest.raises(WarehouseError, match=r"refused to remove 2 of 4 stored profiles \(50%\), the limit is"):
+        put(warehouse, new)
+    assert table(warehouse) == OLD
+
+
+def test_a_first_snapshot_has_nothing_to_remove(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "first.duckdb")
+    put(warehouse, staged(tmp_path, "new", [page(0, {})], most=0.0))
+    assert table(warehouse) == {}
+
+
+@pytest.mark.parametrize(
+    ("properties", "stored"),
+    [
+        ('{"$last_seen":"2026-01-02T03:04:05"}', "2026-01-02 03:04:05"),
+        ('{"$last_seen":"2026-01-02"}', "2026-01-02 00:00:00"),
+        ('{"$last_seen":"15/08/53895"}', None),
+        ('{"$last_seen":1638298874}', None),
+        ('{"$last_seen":null}', None),
+        ('{"$last_seen":{"x":1}}', None),
+        ('{"last_seen":"2026-01-02"}', None),
+        ("{}", None),
+        (None, None),
+    ],
+)
+def test_last_seen_is_a_time_or_null(tmp_path: Path, properties: str | None, stored: str | None) -> None:
+    # Red with cast in place of try_cast: one odd value stops every sync.
+    warehouse = Warehouse(tmp_path / "one.duckdb")
+    put(warehouse, staged(tmp_path, "new", [page(0, {"a": properties})]))
+    assert rows(warehouse, "select last_seen::varchar, properties::varchar from profiles") == [(stored, properties)]
+
+
+def test_awkward_ids_and_long_rows(tmp_path: Path) -> None:
+    odd = {"": None, "nul\x00nul": None, "'; drop table profiles; --": None, "\U0001f600": None, " a ": None, "A": None,
+           "a": '{"text":"' + "x" * 3_000_000 + '"}', "\u2028": None, '"': None, "\\": None}  # fmt: skip
+    warehouse = Warehouse(tmp_path / "odd.duckdb")
+    put(warehouse, staged(tmp_path, "new", [page(0, odd)]))
+    assert table(warehouse) == odd
+
+
+def test_columns_are_as_promised(warehouse: Warehouse) -> None:
+    with warehouse.reading() as connection:
+        columns = [column[:2] for column in connection.execute("describe profiles").fetchall()]
+    assert columns == [
+        ("distinct_id", "VARCHAR"),
+        ("properties", "JSON"),
+        ("last_seen", "TIMESTAMP"),
+        ("synced_at", "TIMESTAMP WITH TIME ZONE"),
+    ]
+    assert rows(warehouse, "select distinct epoch(synced_at) from profiles") == [(NOON.timestamp(),)]
+
+
+class Failing:
+    """A connection whose `fail_at`-th call of execute or commit does `deed` instead."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, fail_at: int, deed: Callable[[], None]) -> None:
+        self._connection, self._left, self._deed = connection, fail_at, deed
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._connection, name)
+        if name in ("execute", "executemany", "commit"):
+            self._left -= 1
+            if self._left == 0:
+                self._deed()
+        return value
+
+
+def fail() -> None:
+    raise duckdb.IOException("IO Error: disk on fire")
+
+
+def steps_until_done(
+    warehouse: Warehouse, pages: StagedProfiles, monkeypatch: pytest.MonkeyPatch, after_each: Callable[[], None]
+) -> int:
+    """Publish with a failure at the first step, the second, and so on, until none fails. Returns how many there are."""
+    connect = duckdb.connect
+    for step in range(1, 100):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "mixpanel_assets.warehouse.duckdb.connect", lambda path, n=step: Failing(connect(path), n, fail)
+            )
+            try:
+                put(warehouse, pages)
+                return step
+            except WarehouseError as error:
+                said = str(error)
+        assert "disk on fire" in said
+        after_each()
+    raise AssertionError("never done")
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_failure_at_any_step_leaves_the_old_table(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, complete: bool
+) -> None:
+    """Red without connection.begin: the table is empty, or gone, or half."""
+    new = staged(tmp_path, "new", [page(0, NEW), page(1, {"z": None}, rejected=(rejected(1, "7"),))], complete=complete)
+
+    def is_old() -> None:
+        assert table(warehouse) == OLD
+        assert rows(warehouse, "select row from rejected_rows") == [("old",)]
+
+    assert steps_until_done(warehouse, new, monkeypatch, is_old) > 10
+    assert table(warehouse) == {**({} if complete else OLD), **NEW, "z": None}
+    assert rows(warehouse, "select row from rejected_rows") == [("7",)]
+
+
+def test_a_first_publish_that_fails_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse = Warehouse(tmp_path / "first.duckdb")
+
+    def is_empty() -> None:
+        with pytest.raises(WarehouseError, match="holds nothing of Mixpanel yet: sync first"):
+            rows(warehouse)
+
+    steps_until_done(warehouse, staged(tmp_path, "new", [page(0, NEW)]), monkeypatch, is_empty)
+    assert table(warehouse) == NEW
+
+
+KILLED_AT = """
+import os, pickle, signal, sys
+from pathlib import Path
+import duckdb
+from mixpanel_assets_tests.test_profiles_table import Failing, put
+from mixpanel_assets.warehouse import Warehouse
+connect = duckdb.connect
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+duckdb.connect = lambda path: Failing(connect(path), int(sys.argv[1]), kill)
+put(Warehouse(Path(sys.argv[2])), pickle.loads(Path(sys.argv[3]).read_bytes()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_kill_at_any_third_step_leaves_the_old_table(warehouse: Warehouse, tmp_path: Path) -> None:
+    """The write-ahead log of a killed process is DuckDB's to mend. Red without connection.begin."""
+    (tmp_path / "new.pickle").write_bytes(pickle.dumps(staged(tmp_path, "new", [page(0, NEW)])))
+    for step in range(2, 100, 3):
+        command = [sys.executable, "-c", KILLED_AT, str(step), str(warehouse.path), str(tmp_path / "new.pickle")]
+        if subprocess.run(command, check=False).returncode == 0:
+            break
+        assert table(warehouse) == OLD
+    assert step > 10
+    assert table(warehouse) == NEW

@@ -1,0 +1,149 @@
+"""The DuckDB file: opened, waited for, refused with a line that says what to do. Its transactions are tested where
+tables are published (test_profiles_table.py), locks of other processes in test_crash.py."""
+
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.warehouse import Warehouse, _explained, count, table_exists
+
+
+def make(path: Path) -> Path:
+    with Warehouse(path).transaction() as connection:
+        connection.execute("create table t as select range as n from range(100000)")
+    return path
+
+
+@pytest.mark.parametrize("name", ["mixpanel.duckdb", "data.db", 'we"ird name.duckdb', "main.duckdb", "ключ.duckdb"])
+def test_tables_lie_in_schema_mixpanel_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
+    # Red with plain `use mixpanel`: ambiguous in mixpanel.duckdb.
+    warehouse = Warehouse(make(tmp_path / name))
+    with warehouse.reading() as connection:
+        assert count(connection, "select count(*) from t") == 100_000
+        assert table_exists(connection, "t")
+        assert not table_exists(connection, "profiles")
+    with duckdb.connect(str(tmp_path / name)) as connection:
+        assert connection.execute("select table_schema from information_schema.tables").fetchall() == [("mixpanel",)]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), WarehouseError("x")])
+def test_any_error_rolls_back_and_closes(tmp_path: Path, error: BaseException) -> None:
+    path = make(tmp_path / "x.duckdb")
+
+    def drop_and_fail() -> None:
+        with Warehouse(path).transaction() as connection:
+            connection.execute("drop table t")
+            raise error
+
+    with pytest.raises(type(error)):
+        drop_and_fail()
+    # Other settings are refused by DuckDB while a connection is left open.
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("select count(*) from mixpanel.t").fetchall() == [(100_000,)]
+
+
+def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
+    # Red without _turn: the second one's commit is a conflict.
+    path = make(tmp_path / "x.duckdb")
+    began, order = threading.Barrier(2), []
+
+    def write(name: str) -> None:
+        began.wait()
+        with Warehouse(path).transaction() as connection:
+            order.append(f"{name} in")
+            connection.execute("update t set n = n + 1")
+            time.sleep(0.05)
+            order.append(f"{name} out")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order in (["a in", "a out", "b in", "b out"], ["b in", "b out", "a in", "a out"])
+    with Warehouse(path).reading() as connection:
+        assert count(connection, "select min(n) from t") == 2
+
+
+class TestRefusals:
+    """Red, each, when its line of _explained or check_ready is taken out: another message, or seconds of waiting."""
+
+    def check(self, path: Path, says: str) -> None:
+        said: list[str] = []
+        with pytest.raises(WarehouseError) as caught:
+            Warehouse(path, said.append).check_ready()
+        message = str(caught.value)
+        assert says in message
+        assert str(path.parent) in message
+        assert "\n" not in message
+        assert said == []  # nothing was waited for
+
+    def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
+        self.check(tmp_path / "no" / "x.duckdb", "does not exist: make it, or set MP_DUCKDB_PATH")
+
+    def test_a_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        self.check(tmp_path / "folder", "is a folder: set MP_DUCKDB_PATH to a file")
+
+    @pytest.mark.parametrize("name", ["notes.txt", "notes.csv"])
+    @pytest.mark.parametrize("content", [b"", b"x", b"distinct_id,properties\n" * 1000])
+    def test_a_file_that_is_no_database(self, tmp_path: Path, content: bytes, name: str) -> None:
+        # A .csv is red without the look at what was opened: DuckDB makes it a view in memory, and the sync is lost.
+        path = tmp_path / name
+        path.write_bytes(content)
+        self.check(path, "is not a DuckDB database: set MP_DUCKDB_PATH to another file")
+        assert path.read_bytes() == content
+
+    def test_a_damaged_database_is_not_taken_for_a_locked_one(self, tmp_path: Path) -> None:
+        # "Corrupt ... block": red when any word with "lock" in it means a lock, 5 s later.
+        path = make(tmp_path / "clock.duckdb")
+        content = bytearray(path.read_bytes())
+        content[4096 : 3 * 4096] = b"\x01" * (2 * 4096)
+        path.write_bytes(content)
+        self.check(path, "is damaged: restore it, or move it away and sync anew")
+
+    @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a folder that even root cannot write: Linux only")
+    def test_a_folder_that_cannot_be_written(self) -> None:
+        self.check(Path("/sys/kernel/x.duckdb"), "cannot write in /sys/kernel (Permission denied): set MP_DUCKDB_PATH")
+
+    def test_a_file_open_with_other_settings_in_this_process(self, tmp_path: Path) -> None:
+        path = make(tmp_path / "x.duckdb")
+        with duckdb.connect(str(path), read_only=True):
+            self.check(path, "is open in this process with other settings")
+
+    def test_nothing_synced_yet(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.duckdb"
+        duckdb.connect(str(path)).close()
+        with (
+            pytest.raises(WarehouseError, match="holds nothing of Mixpanel yet: sync first"),
+            Warehouse(path).reading(),
+        ):
+            pass
+
+
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    Warehouse(tmp_path / "x.duckdb").check_ready()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_appears_without_leftovers(tmp_path: Path) -> None:
+    make(tmp_path / "x.duckdb")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.duckdb"]
+
+
+@pytest.mark.parametrize(
+    ("text", "holder"),
+    [
+        ("Could not set lock on file: Conflicting lock is held in /bin/python3 (PID 12). See", "process 12 (python3)"),
+        ("The process cannot access the file because it is being used by another process.", "another process"),
+        ("Could not set lock on file: Resource temporarily unavailable", "another process"),
+    ],
+    ids=["POSIX", "Windows", "no holder"],
+)
+def test_who_holds_a_lock(text: str, holder: str) -> None:
+    message = str(_explained(duckdb.IOException(f"IO Error: {text}"), Path("x")))
+    assert message.startswith(f"x is held by {holder}: close it there and sync again")
