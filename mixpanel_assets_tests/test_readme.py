@@ -1,0 +1,144 @@
+"""README is true: every command block runs, in a copy of the repository, against the sandbox.
+
+A comment above a block says how: `demo` and `test` are run by .ci/run, in a clone with nothing installed; `serve`
+starts and must answer; `sql` is put to the file that the blocks before it made; `benchmark` takes minutes (pytest -m
+slow).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mixpanel_assets.sandbox import Population, Sandbox
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(?:<!-- (?P<kind>\w+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+SERVE_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind or self.language}: {self.text.strip().splitlines()[-1][:40]}"
+
+
+BLOCKS = [
+    Block(match["kind"] or "", match["language"], match["text"])
+    for match in BLOCK.finditer((ROOT / "README.md").read_text())
+]
+
+
+def blocks(language: str, kind: str = "") -> list[Block]:
+    return [block for block in BLOCKS if (block.language, block.kind) == (language, kind)]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A copy of what git tracks, and the environment of somebody who works in it."""
+
+    path: Path
+    environment: dict[str, str]
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-e", "-c", script], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=300
+        )
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    path = tmp_path_factory.mktemp("clone")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in tracked:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, path / name)
+    with Sandbox(
+        Population(profiles=2500, events_per_day=50, first_day="2025-12-01", last_day="2026-02-28")
+    ) as sandbox:
+        binaries = Path(sys.executable).parent
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("MP_", "DAGSTER_"))}
+        ours["PATH"] = f"{binaries}{os.pathsep}{ours['PATH']}"
+        yield Clone(path, {**ours, **sandbox.environment})
+
+
+def without_placeholders(script: str) -> str:
+    """The block without its `export MP_...` line: the sandbox's values are in the environment already."""
+    return "\n".join(line for line in script.splitlines() if not line.startswith("export MP_"))
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    known = {("sh", kind) for kind in ("", "demo", "test", "serve", "benchmark")} | {("python", ""), ("sql", "sql")}
+    assert {(block.language, block.kind) for block in BLOCKS} - known <= {("text", ""), ("yaml", "")}
+
+
+def test_ci_runs_the_two_commands() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "for kind in demo test; do" in script
+    for kind in ("demo", "test"):
+        [block] = blocks("sh", kind)
+        assert len(block.text.strip().splitlines()) == 1
+
+
+@pytest.mark.xdist_group("readme")
+@pytest.mark.skipif(os.name == "nt", reason="README's blocks are for a POSIX shell")
+class TestBlocks:
+    """In README's order: the first syncs make the file that the queries read."""
+
+    @pytest.mark.parametrize("block", blocks("sh"), ids=str)
+    def test_commands(self, clone: Clone, block: Block) -> None:
+        done = clone.run(without_placeholders(block.text))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    @pytest.mark.parametrize("block", blocks("python"), ids=str)
+    def test_python(self, clone: Clone, block: Block) -> None:
+        (clone.path / "block.py").write_text(block.text)
+        done = clone.run(f"{sys.executable} block.py")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    @pytest.mark.parametrize("block", blocks("sql", "sql"), ids=str)
+    def test_queries(self, clone: Clone, block: Block) -> None:
+        with duckdb.connect(str(clone.path / "dagster_home" / "mixpanel.duckdb")) as connection:
+            for query in filter(str.strip, block.text.split(";")):
+                assert connection.execute(query).fetchall()
+
+    @pytest.mark.parametrize("block", blocks("sh", "serve"), ids=str)
+    def test_servers(self, clone: Clone, block: Block, free_port: int) -> None:
+        command = f"exec env {block.text.strip()} -p {free_port}"
+        with subprocess.Popen(
+            ["sh", "-c", command], cwd=clone.path, env=clone.environment, stderr=-3, stdout=-3
+        ) as server:
+            try:
+                assert answers(f"http://127.0.0.1:{free_port}/server_info")
+            finally:
+                server.terminate()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("block", blocks("sh", "benchmark"), ids=str)
+    def test_benchmarks(self, clone: Clone, block: Block) -> None:
+        assert clone.run(block.text).returncode == 0
+
+
+def answers(url: str) -> bool:
+    deadline = time.monotonic() + SERVE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+        time.sleep(0.3)
+    return False
