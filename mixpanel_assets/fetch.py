@@ -162,7 +162,7 @@ class _Callback:
     def __init__(self, callback: Callable[[Any], None] | None) -> None:
         self._callback = callback
 
-    def expect(self, units: int) -> None:
+    def expect(self, units: int, *, anew: bool) -> None:
         pass
 
     def finished(self, update: Any) -> None:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 SETTINGS_FILE = "dagster.yaml"
+# stdout and stderr belong to whoever runs this process. Capturing them for the UI would turn the terminal into a file,
+# and start two processes that answer Ctrl-C with a traceback.
+_NO_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
 
 
 def prepare_home() -> Path:
@@ -46,5 +51,6 @@ def open_instance() -> "DagsterInstance":
     """
     home = prepare_home()
     from dagster import DagsterInstance
+    from dagster._core.instance.ref import InstanceRef
 
-    return DagsterInstance.from_config(str(home))
+    return DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))

@@ -1,16 +1,13 @@
 """What a person sees on stderr while a sync runs: a bar on a terminal, plain lines elsewhere.
 
 Belongs here: showing. Does not belong here: knowing what happens (run.py, fetch.py), results on stdout (cli.py).
-Everything goes to a copy of stderr made beforehand: while a run captures its output, stderr itself leads to a file.
 """
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -27,8 +24,8 @@ class View:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def expect(self, units: int) -> None:
-        """So many pages or chunks will come."""
+    def expect(self, units: int, *, anew: bool) -> None:
+        """So many pages or chunks will come in all; `anew`: what came so far does not count."""
 
     def finished(self, update: Any) -> None:
         """One page or chunk came or failed."""
@@ -50,8 +47,10 @@ class Lines(View):
         self._expected = self._finished = self._rows = 0
         self._said_at = 0.0
 
-    def expect(self, units: int) -> None:
-        self._expected, self._finished, self._rows = units, 0, 0
+    def expect(self, units: int, *, anew: bool) -> None:
+        self._expected = units
+        if anew:
+            self._finished = self._rows = 0
 
     def finished(self, update: Any) -> None:
         self._finished += 1
@@ -84,10 +83,12 @@ class Bar(View):
         self._started_at = time.monotonic()
         self._progress.start()
 
-    def expect(self, units: int) -> None:
-        self._rows = 0
-        self._started_at = time.monotonic()
-        self._progress.reset(self._task, total=units, rows=0, rate="")
+    def expect(self, units: int, *, anew: bool) -> None:
+        if anew:
+            self._rows = 0
+            self._started_at = time.monotonic()
+            self._progress.reset(self._task, rows=0, rate="")
+        self._progress.update(self._task, total=units)
 
     def finished(self, update: Any) -> None:
         self._rows += update.rows
@@ -102,28 +103,15 @@ class Bar(View):
 @contextmanager
 def view(what: str, unit: str, *, wanted: bool = True, bar: bool = True) -> Iterator[View]:
     """The view that suits stderr. `wanted=False`: warnings only. `bar=False`: lines, even on a terminal."""
-    with _own_stderr() as stream:
-        console = Console(file=stream, highlight=False)
-        shown: View
-        if not wanted:
-            shown = View(console)
-        elif bar and console.is_terminal and not console.is_dumb_terminal:
-            shown = Bar(console, what, unit)
-        else:
-            shown = Lines(console, what, unit)
-        try:
-            yield shown
-        finally:
-            shown.close()
-
-
-@contextmanager
-def _own_stderr() -> Iterator[IO[str]]:
-    """A copy of stderr that stays with the terminal; stderr itself where it is no file."""
+    console = Console(stderr=True, highlight=False)
+    shown: View
+    if not wanted:
+        shown = View(console)
+    elif bar and console.is_terminal and not console.is_dumb_terminal:
+        shown = Bar(console, what, unit)
+    else:
+        shown = Lines(console, what, unit)
     try:
-        descriptor = os.dup(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):
-        yield sys.stderr
-        return
-    with os.fdopen(descriptor, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1) as stream:
-        yield stream
+        yield shown
+    finally:
+        shown.close()

@@ -100,11 +100,17 @@ def run_asset(
             for event in execute_run_iterator(job, run, instance):
                 _note(event, report, on_output)
     except dg.DagsterExecutionInterruptedError:
-        raise Cancelled("the sync was cancelled") from None
+        raise _cancelled(report) from None
     ended = instance.get_run_by_id(run.run_id)
     if ended is not None and ended.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.CANCELING):
-        raise Cancelled("the sync was cancelled")
+        raise _cancelled(report)
     return report
+
+
+def _cancelled(report: RunReport) -> Cancelled:
+    if report.stored is None:
+        return Cancelled("the sync was cancelled before it stored anything, the table is as it was")
+    return Cancelled("the sync was cancelled after it had stored what came")
 
 
 def _new_run(order: RunOrder, instance: dg.DagsterInstance) -> tuple[ReconstructableJob, dg.DagsterRun]:

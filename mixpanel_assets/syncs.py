@@ -44,8 +44,8 @@ class FewerWorkersWarning(UserWarning):
 class Watcher(Protocol):
     """Who looks on while a sync runs."""
 
-    def expect(self, units: int) -> None:
-        """So many pages or chunks will be fetched; said again when a session had to start over."""
+    def expect(self, units: int, *, anew: bool) -> None:
+        """So many pages or chunks are fetched in all; `anew`: those before do not count, as their session was lost."""
 
     def finished(self, update: Any) -> None:
         """One page or chunk is finished: a ProfileBatchProgress or BatchProgress."""
@@ -203,12 +203,15 @@ class _PagesTo:
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._total = 1
+        self._expected = 0
 
     def __call__(self, said: Metadata) -> None:
         page = said.get("page_index")
         if "pages_ordered" in said:
             self._total = said["total_pages"]
-            self._watcher.expect(said["pages_ordered"] + (page is not None))
+            anew = page == 0
+            self._expected = said["pages_ordered"] + (1 if anew else self._expected)
+            self._watcher.expect(self._expected, anew=anew)
         if page is not None:
             self._total = max(self._total, page + 1)
             error = said.get("error")
@@ -223,7 +226,7 @@ class _ChunksTo:
 
     def __call__(self, said: Metadata) -> None:
         if "batches_ordered" in said:
-            self._watcher.expect(said["batches_ordered"])
+            self._watcher.expect(said["batches_ordered"], anew=True)
         if "batch_index" in said:
             error = said.get("error")
             self._watcher.finished(

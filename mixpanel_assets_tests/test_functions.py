@@ -34,7 +34,7 @@ from mixpanel_assets.errors import (
     MixpanelError,
 )
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.syncs import FewerWorkersWarning
+from mixpanel_assets.syncs import FewerWorkersWarning, profile_workers
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
@@ -169,6 +169,9 @@ def test_more_workers_than_mixpanel_answers_are_capped_with_a_warning(sandbox: S
     assert isinstance(result, ParallelProfileFetchResult)
     assert result.total_rows == PROFILES
     assert sandbox.journal.max_in_flight("engage") == 5
+    with pytest.warns(FewerWorkersWarning):
+        assert profile_workers(6) == 5
+    assert [profile_workers(wished) for wished in (None, 1, 5)] == [5, 1, 5]
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -227,13 +230,14 @@ def test_a_given_instance_is_used(sandbox: Sandbox, tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_sent(
-    sandbox: Sandbox, arguments: dict[str, Any], words: str
+    sandbox: Sandbox, tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
     """Red without the check in `profiles_config` and `workers_for`: a run would start."""
     with pytest.raises(ConfigurationError, match=words) as refused:
         fetch_profiles(**arguments)
     assert "\n" not in str(refused.value)
     assert sandbox.journal.requests == []
+    assert not (tmp_path / "home").exists(), "no run was started for it"
 
 
 def test_refused_credentials_and_missing_ones_have_their_own_errors(
@@ -313,12 +317,13 @@ def test_when_no_chunk_comes_nothing_is_stored(sandbox: Sandbox, tmp_path: Path)
     ],
 )
 def test_bad_ranges_are_refused_before_anything_is_sent(
-    sandbox: Sandbox, days: tuple[str, str], arguments: dict[str, Any], words: str
+    sandbox: Sandbox, tmp_path: Path, days: tuple[str, str], arguments: dict[str, Any], words: str
 ) -> None:
     """Red without the checks in `event_days` and `events_config`: a run would start."""
     with pytest.raises(ConfigurationError, match=words):
         fetch_events(*days, **arguments)
     assert sandbox.journal.requests == []
+    assert not (tmp_path / "home").exists(), "no run was started for it"
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
