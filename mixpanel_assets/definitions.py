@@ -7,7 +7,7 @@ import dagster as dg
 
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
-from mixpanel_assets.checks import profiles_complete
+from mixpanel_assets.checks import profiles_checks
 from mixpanel_assets.event_checks import EVENT_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
@@ -33,7 +33,7 @@ def build_defs(
     staging = StagingResource(folder=staging_folder)
     return dg.Definitions(
         assets=[profiles, events],
-        asset_checks=[profiles_complete, *EVENT_CHECKS],
+        asset_checks=[profiles_checks, *EVENT_CHECKS],
         jobs=[retry_failed_event_ranges, retry_failed_profile_pages],
         executor=executor,
         resources={

@@ -4,13 +4,19 @@ They compare the table with `event_days`, what each load said of its days, and w
 they fetch nothing. A failed check fails the run, after the rows were stored.
 """
 
+import statistics
+from datetime import date
+
 import dagster as dg
 
-from mixpanel_assets import events_table
+from mixpanel_assets import events_table, partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.warehouse import count
 
+# Weekends of an office product have a third of the events of its working days.
+LEAST_SHARE = 0.25
+COMPARED_DAYS = 7
 _MOST_DAYS_NAMED = 20
 
 
@@ -49,7 +55,43 @@ def events_inside_their_days(
     return dg.AssetCheckResult(passed=not outside, description=words, metadata={"rows": outside})
 
 
-EVENT_CHECKS = (event_keys_unique, event_days_whole, events_inside_their_days)
+@dg.asset_check(
+    asset=EVENTS_KEY, description="Today or yesterday is loaded; if not, events are missing at the end (a warning)."
+)
+def events_fresh(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    with warehouse.open(context.log).reading() as connection:
+        newest = max(events_table.stored(connection).days, default=None)
+    if newest is None:
+        return _warning(passed=False, words="no day was ever loaded")
+    behind = (date.fromisoformat(partitions.today()) - date.fromisoformat(newest)).days
+    words = f"the newest loaded day is {newest}, {behind} days ago"
+    return _warning(passed=behind <= 1, words=words)
+
+
+@dg.asset_check(
+    asset=EVENTS_KEY,
+    description=(
+        f"The last day that is over has no less than {LEAST_SHARE:.0%} of the events of the {COMPARED_DAYS} loaded "
+        "days before it (a warning)."
+    ),
+)
+def events_not_fewer(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    with warehouse.open(context.log).reading() as connection:
+        loaded = events_table.stored(connection).days
+    *before, last = [None, *(day for day in sorted(loaded) if day < partitions.today())][-COMPARED_DAYS - 1 :]
+    compared = [loaded[day].rows for day in before if day is not None]
+    if last is None or not compared:
+        return _warning(passed=True, words="no days to compare yet")
+    usual = statistics.median(compared)
+    words = f"{loaded[last].rows} events on {last}; the {len(compared)} loaded days before have {usual:g} (median)"
+    return _warning(passed=loaded[last].rows >= usual * LEAST_SHARE, words=words)
+
+
+EVENT_CHECKS = (event_keys_unique, event_days_whole, events_inside_their_days, events_fresh, events_not_fewer)
+
+
+def _warning(*, passed: bool, words: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=words)
 
 
 def _days(context: dg.AssetCheckExecutionContext) -> tuple[str | None, str | None]:

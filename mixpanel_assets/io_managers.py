@@ -26,11 +26,19 @@ from mixpanel_assets.profiles_table import StagedProfiles
 from mixpanel_assets.resources import StagingResource, warehouse_path
 from mixpanel_assets.warehouse import Warehouse, count
 
+_PREVIEW_COLUMNS = ("distinct_id", "last_seen", "properties")
+_PREVIEW_CHARACTERS = 160
+
 
 class WarehouseIOManager(DuckDBIOManager):
     """Writes assets to DuckDB, each output in one transaction."""
 
     database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+    preview_rows: int = Field(
+        default=5,
+        ge=0,
+        description="Rows of the table shown with each sync; 0 where the UI and its event log should hold no profile.",
+    )
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
@@ -42,7 +50,7 @@ class WarehouseIOManager(DuckDBIOManager):
             db_client=_TransactionalClient(path),
             database=str(path),
             schema=self.schema_,
-            type_handlers=self.type_handlers(),
+            type_handlers=[ProfilesHandler(self.preview_rows), EventsHandler()],
             io_manager_name=type(self).__name__,
         )
 
@@ -66,6 +74,9 @@ class _AtomicIOManager(DbIOManager):
 class ProfilesHandler(DbTypeHandler[StagedProfiles]):
     """Publishes staged profile pages."""
 
+    def __init__(self, preview_rows: int = 0) -> None:
+        self._preview_rows = preview_rows
+
     @property
     def supported_types(self) -> Sequence[type[object]]:
         return [StagedProfiles]
@@ -83,6 +94,7 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         )
         seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
         return {
+            **_preview(connection, self._preview_rows),
             "dagster/row_count": published.rows,
             "new_profiles": published.added,
             "removed_profiles": published.removed,
@@ -94,6 +106,19 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> StagedProfiles:
         raise NotImplementedError("query mixpanel.profiles through the `warehouse` resource instead of loading it")
+
+
+def _preview(connection: duckdb.DuckDBPyConnection, rows: int) -> Mapping[str, Any]:
+    """The profiles seen last, as a table: in Markdown, a property could make the UI load a picture from anywhere."""
+    if not rows:
+        return {}
+    found = connection.execute(
+        f"select distinct_id, last_seen::varchar, left(properties::varchar, {_PREVIEW_CHARACTERS}) "
+        f"from {profiles_table.TABLE} order by last_seen desc nulls last limit {rows}"
+    ).fetchall()
+    records = [dg.TableRecord(dict(zip(_PREVIEW_COLUMNS, row, strict=True))) for row in found]
+    schema = dg.TableSchema([dg.TableColumn(name) for name in _PREVIEW_COLUMNS])
+    return {"preview": dg.MetadataValue.table(records, schema)}
 
 
 class EventsHandler(DbTypeHandler[StagedEvents]):
