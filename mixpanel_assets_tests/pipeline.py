@@ -29,12 +29,14 @@ defs = dg.Definitions.merge(
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended. `said` is the materialization's metadata, None when there was no materialization; `check` is
-    None when it did not run; `words` are all messages of the run's log, errors with their causes."""
+    None when it did not run; `reason` is what the first failed step gives as its own; `words` are all messages of the
+    run's log, errors with their causes."""
 
     run_id: str
     success: bool
     said: dict[str, Any] | None
     check: bool | None
+    reason: str | None
     words: str
 
     @property
@@ -92,7 +94,8 @@ class Pipeline:
         events = [entry.dagster_event for entry in logs if entry.dagster_event]
         stored = [event for event in events if event.is_step_materialization]
         checks = [event for event in events if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION]
-        failures = [event.step_failure_data.error_display_string for event in events if event.is_step_failure]
+        failures = [event.step_failure_data for event in events if event.is_step_failure]
+        reasons = [failure.user_failure_data.description for failure in failures if failure.user_failure_data]
         run = self.instance.get_run_by_id(run_id)
         metadata = stored[-1].step_materialization_data.materialization.metadata if stored else None
         return Outcome(
@@ -100,7 +103,10 @@ class Pipeline:
             success=run is not None and run.is_success,
             said={name: value.value for name, value in metadata.items()} if metadata is not None else None,
             check=checks[-1].asset_check_evaluation_data.passed if checks else None,
-            words="\n".join([*(entry.message for entry in logs), *failures]),
+            reason=reasons[0] if reasons else None,
+            words="\n".join(
+                [*(entry.message for entry in logs), *(str(each.error_display_string) for each in failures)]
+            ),
         )
 
     def table(self) -> dict[str, str | None] | None:

@@ -149,7 +149,9 @@ TABLE = [
 
 @pytest.mark.parametrize("row", TABLE, ids=[f"{n} {row.do}" for n, row in enumerate(TABLE)])
 def test_error_table(sandbox: Sandbox, row: Row) -> None:
-    """Red, each, when its line of http.py or retry.py is taken out; the hard ones with retry on MixpanelError."""
+    """Seen red: the hard ones when every MixpanelError is retried, those with a wait when `_asked` says 0, HTTP dates
+    without _seconds_until, those of 400 when they are all a BadRequestError.
+    """
     sandbox.clear()
     asked = ask(sandbox, Fault("engage", row.do, row.page, times=None, **row.more), page=row.page)
     assert type(asked.error) is row.error or (row.error is TransientError and isinstance(asked.error, TransientError))

@@ -70,7 +70,9 @@ def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
 
 
 class TestRefusals:
-    """Red, each, when its line of _explained or check_ready is taken out: another message, or seconds of waiting."""
+    """Seen red: a folder in place of a file without is_dir, a folder that does not exist without is_dir of its parent,
+    and a damaged file when it is taken for a locked one.
+    """
 
     def check(self, path: Path, says: str) -> None:
         said: list[str] = []
