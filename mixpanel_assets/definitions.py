@@ -1,18 +1,25 @@
 """The code location: what Dagster finds here. Wiring only; every part is made in the module named after it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
+from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
 from mixpanel_assets.checks import profiles_checks
 from mixpanel_assets.event_checks import EVENT_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
-from mixpanel_assets.jobs import retry_failed_event_ranges, retry_failed_profile_pages
+from mixpanel_assets.jobs import JOBS
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.schedules import LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
+from mixpanel_assets.sensors import SENSORS
+
+# The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_window=timedelta(hours=24))
 
 
 def build_defs(
@@ -21,6 +28,10 @@ def build_defs(
     staging_folder: str = "",
     executor: dg.ExecutorDefinition = threaded_executor,
     resources: Mapping[str, Any] | None = None,
+    on_failure: Callable[[FailedRun], object] | None = None,
+    lookback_days: int = LOOKBACK_DAYS,
+    freshness: dg.FreshnessPolicy | None = FRESHNESS,
+    owners: Sequence[str] = ("team:data",),
 ) -> dg.Definitions:
     """The definitions, with parts of your own where you want them.
 
@@ -29,12 +40,18 @@ def build_defs(
         staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME.
         executor: What runs the steps; run config `execution.config` follows its schema.
         resources: Resources that replace or join the standard ones, by key.
+        on_failure: Called once for each failed run, partial failures included; it may mail, post or page.
+        lookback_days: Days before today that the scheduled sync of events fetches again, for those that come late.
+        freshness: How old a sync may get before the UI warns; None: as old as it likes.
+        owners: Who answers for the assets: `team:<name>` or mail addresses.
     """
     staging = StagingResource(folder=staging_folder)
     return dg.Definitions(
-        assets=[profiles, events],
+        assets=dg.with_source_code_references([_dressed(asset, freshness, owners) for asset in (profiles, events)]),
         asset_checks=[profiles_checks, *EVENT_CHECKS],
-        jobs=[retry_failed_event_ranges, retry_failed_profile_pages],
+        jobs=JOBS,
+        schedules=[hourly_profiles_schedule, hourly_events_schedule(lookback_days)],
+        sensors=[*SENSORS, alert_on_failure(on_failure)],
         executor=executor,
         resources={
             "mixpanel": MixpanelResource(),
@@ -45,6 +62,16 @@ def build_defs(
             **(resources or {}),
         },
     )
+
+
+def _dressed(
+    asset: dg.AssetsDefinition, freshness: dg.FreshnessPolicy | None, owners: Sequence[str]
+) -> dg.AssetsDefinition:
+    """The asset with what a graph asset cannot be given where it is defined."""
+    owned = asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners))
+    if freshness is None:
+        return owned
+    return owned.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, freshness))
 
 
 defs = build_defs()

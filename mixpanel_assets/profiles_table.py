@@ -1,7 +1,8 @@
 """`mixpanel.profiles`: its columns, and how staged pages become its rows.
 
-A complete snapshot replaces the table; an incomplete one is merged by key and removes nothing. Opening and committing
-are warehouse.py's.
+A complete snapshot replaces what its query could have served; an incomplete one is merged by key and removes nothing.
+So a sync of all profiles removes those that Mixpanel no longer has, and a sync with a filter only those that no other
+sync has brought: whoever left the filter may still be there. Opening and committing are warehouse.py's.
 """
 
 import math
@@ -22,9 +23,11 @@ _MEMORY_MB_PER_MILLION = 32
 _BATCH_BYTES = 16 << 20
 _SMALLEST_LINE_LIMIT = 1 << 20
 _STAGED_ROWS = (
-    "read_json(?, format = 'newline_delimited', maximum_object_size = ?, "
+    "read_json($files, format = 'newline_delimited', maximum_object_size = $line_limit, "
     "columns = {page: 'BIGINT', row: 'BIGINT', distinct_id: 'VARCHAR', properties: 'VARCHAR'})"
 )
+# Rows that would have been served if Mixpanel still had them.
+_REMOVABLE = "data_group_id is not distinct from $group and ($filter is null or sync_filter = $filter)"
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
 
@@ -71,12 +74,8 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     served = sum(page.rows for page in staged.pages)
     distinct = count(connection, "select count(*) from chosen_profiles")
     kept = count(connection, f"select count(*) from {TABLE} semi join chosen_profiles using (distinct_id)")
-    removed = before - kept if staged.complete else 0
-    _refuse_large_removal(before, removed, staged.max_removed_fraction)
-    if staged.complete:
-        connection.execute(f"delete from {TABLE}")
-    else:
-        connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from chosen_profiles)")
+    removed = _remove_gone(connection, staged) if staged.complete else 0
+    connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from chosen_profiles)")
     _insert_chosen(connection, staged)
     connection.execute("drop table chosen_profiles")
     _replace_rejected(connection, staged)
@@ -88,7 +87,8 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create table if not exists {TABLE} "
-        "(distinct_id varchar, properties json, last_seen timestamp, synced_at timestamptz)"
+        "(distinct_id varchar, properties json, last_seen timestamp, synced_at timestamptz, "
+        "sync_filter varchar, data_group_id varchar)"
     )
     connection.execute(
         f"create table if not exists {REJECTED_TABLE} "
@@ -97,28 +97,51 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _choose_rows(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
-    """Table `chosen_profiles`: each staged profile and its place; of one served twice the place served last."""
-    connection.execute("create temp table chosen_profiles (distinct_id varchar, place bigint)")
+    """Table `chosen_profiles`: each staged profile, its place (of one served twice the last), and whose it is.
+
+    A profile that only ever came with one filter is that filter's, and goes when it leaves it; any other is nobody's.
+    """
+    connection.execute("create temp table chosen_profiles (distinct_id varchar, place bigint, sync_filter varchar)")
     files = [staged.folder.rows_file(page.page_index) for page in staged.pages if page.rows]
     if files:
         connection.execute(
-            f"insert into chosen_profiles select distinct_id, max({_PLACE}) from {_STAGED_ROWS} group by distinct_id",
-            [_names(files), _line_limit(staged)],
+            f"""
+            insert into chosen_profiles
+            select chosen.distinct_id, place,
+                   case when stored.distinct_id is null or stored.sync_filter = $filter then $filter end
+            from (select distinct_id, max({_PLACE}) as place from {_STAGED_ROWS} group by distinct_id) as chosen
+            left join {TABLE} as stored on stored.distinct_id = chosen.distinct_id
+            """,
+            {"files": _names(files), "line_limit": _line_limit(staged), "filter": staged.snapshot.query.filter_text},
         )
+
+
+def _remove_gone(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> int:
+    """Remove what the snapshot would hold if Mixpanel still had it. Returns how many."""
+    query = staged.snapshot.query
+    scope = {"group": query.data_group_id, "filter": query.filter_text}
+    gone = f"from {TABLE} where {_REMOVABLE} and distinct_id not in (select distinct_id from chosen_profiles)"
+    before = count(connection, f"select count(*) from {TABLE} where {_REMOVABLE}", scope)
+    removed = count(connection, f"select count(*) {gone}", scope)
+    _refuse_large_removal(before, removed, staged.max_removed_fraction)
+    connection.execute(f"delete {gone}", scope)
+    return removed
 
 
 def _insert_chosen(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
     # Properties travel as text inside the JSON line: cast to JSON they stay as served, where reading them as JSON would
     # rewrite numbers.
     insert = f"""
-        insert into {TABLE} (distinct_id, properties, last_seen, synced_at)
-        select distinct_id, properties::json, try_cast(properties::json ->> '$."$last_seen"' as timestamp), ?
+        insert into {TABLE} (distinct_id, properties, last_seen, synced_at, sync_filter, data_group_id)
+        select staged.distinct_id, properties::json, try_cast(properties::json ->> '$."$last_seen"' as timestamp),
+               $synced_at, sync_filter, $group
         from {_STAGED_ROWS} as staged
-        semi join chosen_profiles as chosen
-            on chosen.distinct_id = staged.distinct_id and chosen.place = {_PLACE}
+        join chosen_profiles as chosen on chosen.distinct_id = staged.distinct_id and chosen.place = {_PLACE}
         """
+    snapshot = staged.snapshot
+    same = {"line_limit": _line_limit(staged), "synced_at": snapshot.started_at, "group": snapshot.query.data_group_id}
     for files in _batches([staged.folder.rows_file(page.page_index) for page in staged.pages if page.rows]):
-        connection.execute(insert, [staged.snapshot.started_at, _names(files), _line_limit(staged)])
+        connection.execute(insert, {"files": _names(files), **same})
 
 
 def _be_frugal(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:

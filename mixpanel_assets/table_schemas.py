@@ -16,6 +16,12 @@ PROFILES = dg.TableSchema(
         _column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
         _column("last_seen", "TIMESTAMP", "When Mixpanel last updated the profile; NULL where it does not say."),
         _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),
+        _column(
+            "sync_filter",
+            "VARCHAR",
+            "The filter, as JSON, of the syncs that alone brought this row and may remove it; else NULL.",
+        ),
+        _column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
     ]
 )
 EVENTS = dg.TableSchema(

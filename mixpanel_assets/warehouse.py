@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +141,9 @@ def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:
     return f'"{quoted}".{SCHEMA}'
 
 
-def count(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()) -> int:
+def count(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
+) -> int:
     """The single number that a query returns."""
     [(number,)] = connection.execute(query, parameters).fetchall()
     return int(number)

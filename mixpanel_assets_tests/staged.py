@@ -30,8 +30,10 @@ def rejected(number: int, text: str) -> RejectedRow:
     return RejectedRow(number, "not an object", text)
 
 
-def snapshot(folder: SnapshotFolder, pages: int = 1, total: int | None = None) -> Snapshot:
-    return Snapshot(folder.path.name, ProfileQuery(), "s", 10, total, pages, NOON)
+def snapshot(
+    folder: SnapshotFolder, pages: int = 1, total: int | None = None, query: ProfileQuery | None = None
+) -> Snapshot:
+    return Snapshot(folder.path.name, query or ProfileQuery(), "s", 10, total, pages, NOON)
 
 
 def stage(folder: SnapshotFolder, pages: Iterable[EngagePage]) -> tuple[PageResult, ...]:
@@ -39,9 +41,15 @@ def stage(folder: SnapshotFolder, pages: Iterable[EngagePage]) -> tuple[PageResu
 
 
 def staged(
-    root: Path, name: str, pages: Iterable[EngagePage], *, complete: bool = True, most: float = 1.0
+    root: Path,
+    name: str,
+    pages: Iterable[EngagePage],
+    *,
+    complete: bool = True,
+    most: float = 1.0,
+    query: ProfileQuery | None = None,
 ) -> StagedProfiles:
     """Staged pages, ready to publish."""
     folder = SnapshotFolder(root, name)
     results = stage(folder, pages)
-    return StagedProfiles(snapshot(folder, len(results)), results, folder, complete, most)
+    return StagedProfiles(snapshot(folder, len(results), query=query), results, folder, complete, most)

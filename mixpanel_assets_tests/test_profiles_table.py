@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.profiles_table import Published, StagedProfiles, publish
 from mixpanel_assets.warehouse import Warehouse
 from mixpanel_assets_tests.staged import NOON, page, rejected, staged
@@ -48,6 +49,49 @@ def test_a_complete_snapshot_replaces_the_table(warehouse: Warehouse, tmp_path: 
     assert table(warehouse) == NEW
     assert published == Published(rows=3, added=1, removed=2, duplicates=0)
     assert rows(warehouse, "select row from rejected_rows") == []
+
+
+class TestSyncsWithAFilter:
+    """A filter says nothing of those outside it. Red when a complete snapshot replaces the whole table."""
+
+    PRO = ProfileQuery(where='properties["plan"] == "pro"')
+    EU = ProfileQuery(where='properties["region"] == "eu"')
+
+    def sync(self, warehouse: Warehouse, root: Path, query: ProfileQuery, *ids: str, most: float = 1.0) -> Published:
+        name = f"{len(list((root / 'profiles').glob('*')))}"
+        return put(warehouse, staged(root, name, [page(0, dict.fromkeys(ids, "{}"))], query=query, most=most))
+
+    def test_removes_nobody_that_a_full_sync_brought(self, warehouse: Warehouse, tmp_path: Path) -> None:
+        assert self.sync(warehouse, tmp_path, self.PRO, "a", "e", most=0.0).removed == 0
+        assert set(table(warehouse)) == {*OLD, "e"}
+
+    def test_removes_whom_only_it_has_brought(self, tmp_path: Path) -> None:
+        warehouse = Warehouse(tmp_path / "pro.duckdb")
+        self.sync(warehouse, tmp_path, self.PRO, "a", "b", "c")
+        assert self.sync(warehouse, tmp_path, self.PRO, "a", "b").removed == 1
+        assert set(table(warehouse)) == {"a", "b"}
+
+    def test_whom_two_filters_brought_goes_with_neither(self, tmp_path: Path) -> None:
+        warehouse = Warehouse(tmp_path / "two.duckdb")
+        self.sync(warehouse, tmp_path, self.PRO, "a", "b")
+        self.sync(warehouse, tmp_path, self.EU, "b", "c")
+        self.sync(warehouse, tmp_path, self.PRO, "a")
+        self.sync(warehouse, tmp_path, self.EU, "c")
+        assert set(table(warehouse)) == {"a", "b", "c"}
+
+    def test_a_full_sync_removes_whoever_is_gone(self, tmp_path: Path) -> None:
+        warehouse = Warehouse(tmp_path / "full.duckdb")
+        self.sync(warehouse, tmp_path, self.PRO, "a", "b")
+        assert self.sync(warehouse, tmp_path, ProfileQuery(), "a", "c").removed == 1
+        assert set(table(warehouse)) == {"a", "c"}
+        assert self.sync(warehouse, tmp_path, self.PRO, "c", most=0.0).removed == 0
+
+    def test_users_and_groups_do_not_touch_each_other(self, warehouse: Warehouse, tmp_path: Path) -> None:
+        groups = ProfileQuery(data_group_id="-1405123841946871899")
+        self.sync(warehouse, tmp_path, groups, "acme", "globex")
+        assert self.sync(warehouse, tmp_path, ProfileQuery(), *OLD).removed == 0
+        assert self.sync(warehouse, tmp_path, groups, "acme").removed == 1
+        assert set(table(warehouse)) == {*OLD, "acme"}
 
 
 def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -129,6 +173,8 @@ def test_columns_are_as_promised(warehouse: Warehouse) -> None:
         ("properties", "JSON"),
         ("last_seen", "TIMESTAMP"),
         ("synced_at", "TIMESTAMP WITH TIME ZONE"),
+        ("sync_filter", "VARCHAR"),
+        ("data_group_id", "VARCHAR"),
     ]
     assert rows(warehouse, "select distinct epoch(synced_at) from profiles") == [(NOON.timestamp(),)]
 

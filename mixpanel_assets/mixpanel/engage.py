@@ -59,6 +59,17 @@ class ProfileQuery:
         if self.data_group_id is not None and self.cohort_id is not None:
             raise ConfigurationError("data_group_id and cohort_id cannot be combined: cohorts hold users, not groups")
 
+    @property
+    def filter_text(self) -> str | None:
+        """What narrows the query down, as JSON text; None if nothing does."""
+        filters = {
+            "cohort_id": self.cohort_id,
+            "include_all_users": self.include_all_users,
+            "where": self.where,
+        }
+        chosen = {name: value for name, value in filters.items() if value is not None}
+        return json.dumps(chosen, ensure_ascii=False) if chosen else None
+
     def form(self) -> dict[str, str]:
         """The query as form fields."""
         form = {}
