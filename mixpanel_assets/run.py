@@ -22,6 +22,8 @@ from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssets
 Metadata = Mapping[str, Any]
 Say = Callable[[int, str], None]
 _LOCATION = "mixpanel_assets.definitions"
+# How the executor's word on a cancel begins.
+CANCELLED = "Cancelled: "
 # What the end of a run says again: pages that failed have had their line, and so have steps that others wait for.
 _TOLD_OTHERWISE = ("missing from this sync: ", "Dependencies for step ")
 
@@ -99,6 +101,8 @@ def run_asset(
         with capture_interrupts():
             for event in execute_run_iterator(job, run, instance):
                 _note(event, report, on_output)
+                if event.is_engine_event and (event.message or "").startswith(CANCELLED):
+                    say(logging.WARNING, f"{event.message} Ctrl-C again ends it at once.")
     except dg.DagsterExecutionInterruptedError:
         raise _cancelled(report) from None
     ended = instance.get_run_by_id(run.run_id)

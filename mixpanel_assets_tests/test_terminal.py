@@ -122,6 +122,20 @@ def test_ctrl_c_ends_cleanly_with_the_table_as_it_was(terminal: Terminal, sandbo
     assert len(sandbox.journal.requests) < 30
 
 
+def test_a_second_ctrl_c_ends_it_at_once(terminal: Terminal, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red without the line about Ctrl-C, and when the second signal is not looked at: the pages would be waited for."""
+    sandbox.faults.append(Fault("engage", "delay", page=25, times=None, seconds=9.0))
+    sandbox.faults.append(Fault("engage", "delay", page=26, times=None, seconds=9.0))
+    terminal.start(mp("fetch profiles -p"), environment(sandbox, tmp_path))
+    terminal.wait_for("28/30")
+    terminal.press("C-c")
+    terminal.wait_for("Ctrl-C again ends it at once")
+    terminal.press("C-c")
+    screen = terminal.wait_for("ended with 130")
+    assert "Traceback" not in screen
+    assert not [request for request in sandbox.journal.requests if request.page in (25, 26)], "nobody waited for them"
+
+
 def test_wrong_credentials_are_one_line_and_no_secret(terminal: Terminal, sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when the error's kind is lost: exit code 1."""
     terminal.start(
