@@ -242,6 +242,10 @@ def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
         "create temp table dropped as select day, count(*) as rows from surplus "
         "join staged_days using (day, synced_at) group by day"
     )
+    _delete_surplus(connection)
+
+
+def _delete_surplus(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"delete from {TABLE} where rowid in (select id from surplus)")
 
 

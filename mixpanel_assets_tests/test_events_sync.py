@@ -1,0 +1,317 @@
+"""`mixpanel/events` from the sandbox to DuckDB: what is stored, what is said, and what a failure costs."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mixpanel_assets import event_sync, events_table, partitions
+from mixpanel_assets.event_staging import EventsFolder, RangeResult
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.plans import days_between
+from mixpanel_assets.sandbox import Fault, Population
+from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
+
+# Dagster's own use of its own deprecated name.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+
+LAST = "2026-01-06"
+DAYS = days_between(FIRST, LAST)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
+    with events_pipeline(tmp_path, monkeypatch) as pipeline:
+        yield pipeline
+
+
+class TestWhole:
+    def test_a_range_is_one_run_and_each_day_says_what_it_got(self, pipeline: EventsPipeline) -> None:
+        outcome = pipeline.sync(FIRST, LAST, chunk_days=4)
+        assert outcome.success, outcome.words
+        assert pipeline.rows() == pipeline.truth(*DAYS)
+        assert sorted(pipeline.asked()) == [(FIRST, "2026-01-04", 200), ("2026-01-05", LAST, 200)]
+        assert list(outcome.days) == DAYS
+        ours = ("event_keys_unique", "event_days_whole", "events_inside_their_days")
+        assert [outcome.checks.get(name) for name in ours] == [True, True, True]
+        assert outcome.said == {
+            **outcome.said,
+            "failed_date_ranges": [],
+            "successful_batches": 2,
+            "failed_batches": 0,
+            "duplicate_events": 0,
+            "counted_requests": 2,
+            "dagster/partition_row_count": 100,
+            "dagster/table_name": "mixpanel.events",
+            "new_events": 100,
+            "changed_events": 0,
+            "gone_events": 0,
+        }
+
+    def test_columns_are_what_the_spec_says(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST)
+        described = pipeline.query("select column_name, column_type from (describe {schema}.events)")
+        assert dict(described) == {
+            "event_name": "VARCHAR",
+            "event_time": "TIMESTAMP",
+            "distinct_id": "VARCHAR",
+            "insert_id": "VARCHAR",
+            "properties": "JSON",
+            "synced_at": "TIMESTAMP WITH TIME ZONE",
+        }
+        name, text = next(iter(pipeline.sandbox.population.events(FIRST, milliseconds=True)))
+        served = json.loads(text)
+        [stored] = pipeline.query(f"from {{schema}}.events where insert_id = '{served['$insert_id']}'")
+        time = datetime.datetime.fromtimestamp(served["time"] / 1000, datetime.timezone.utc).replace(tzinfo=None)
+        assert stored[:5] == (name, time, served["distinct_id"], served["$insert_id"], text)
+
+    def test_hostile_values_are_stored_as_served(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        population = Population(events_per_day=300, hostile=True)
+        with events_pipeline(tmp_path, monkeypatch, population) as pipeline:
+            outcome = pipeline.sync(FIRST)
+            assert outcome.success, outcome.words
+            assert pipeline.rows() == pipeline.truth(FIRST)
+            # Rows with half a surrogate pair are stored, and lie aside as they were served.
+            aside = pipeline.query("select reason, row from {schema}.rejected_rows")
+            halves = [text for _, text in population.events(FIRST, milliseconds=True) if '"lone"' in text]
+            assert len(aside) == len(halves) > 0
+            assert all("U+FFFD" in reason and "\\ud800" in row for reason, row in aside)
+            assert outcome.said["repaired_rows"] == len(halves)
+            assert outcome.said["rejected_rows"] == 0
+
+    def test_an_empty_day_is_a_success(self, pipeline: EventsPipeline) -> None:
+        pipeline.sandbox.population.replace_events(FIRST, [])
+        outcome = pipeline.sync(FIRST)
+        assert outcome.success, outcome.words
+        assert pipeline.materialized() == {FIRST}
+        assert outcome.said["dagster/partition_row_count"] == 0
+        assert pipeline.query("select day::varchar, rows from {schema}.event_days") == [(FIRST, 0)]
+
+    def test_loading_twice_gives_the_same_table_and_says_what_changed(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST, "2026-01-02")
+        before = pipeline.rows()
+        again = pipeline.sync(FIRST, "2026-01-02")
+        assert pipeline.rows() == before
+        assert (again.said["new_events"], again.said["changed_events"], again.said["gone_events"]) == (0, 0, 0)
+        first, second, *rest = pipeline.sandbox.population.events(FIRST, milliseconds=True)
+        changed = (second[0], second[1].replace('"plan":', '"was_plan":'))
+        late = ("Late", {"time": json.loads(first[1])["time"], "distinct_id": "late", "$insert_id": "late"})
+        pipeline.sandbox.population.replace_events(FIRST, [changed, *rest, late])
+        third = pipeline.sync(FIRST, "2026-01-02")
+        numbers = [third.days[FIRST][name] for name in ("new_events", "changed_events", "gone_events")]
+        # Red when `_note_replaced` runs after the deletion.
+        assert numbers == [1, 1, 1]
+        assert third.days["2026-01-02"]["changed_events"] == 0
+        assert pipeline.rows() == pipeline.truth(FIRST, "2026-01-02")
+
+    def test_a_filter_on_names_leaves_other_events_alone(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST)
+        pipeline.sandbox.population.replace_events(FIRST, [])
+        outcome = pipeline.sync(FIRST, events=["Search"])
+        assert outcome.success, outcome.words
+        # Red when `_delete_replaced` ignores the query.
+        assert pipeline.rows() == [
+            row for row in sorted((n, t) for n, t in _seeded(pipeline, FIRST)) if row[0] != "Search"
+        ]
+        assert outcome.said["gone_events"] == sum(name == "Search" for name, _ in _seeded(pipeline, FIRST))
+
+    def test_a_filter_expression_removes_nothing(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST)
+        before = pipeline.rows()
+        outcome = pipeline.sync(FIRST, where='properties["plan"] == "pro"')
+        assert outcome.success, outcome.words
+        assert pipeline.rows() == before
+
+
+def _seeded(pipeline: EventsPipeline, day: str) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in Population(events_per_day=100).events(day, milliseconds=True)]
+
+
+class TestPartialFailure:
+    def test_days_that_came_are_stored_and_the_others_can_be_fetched_alone(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync("2026-01-03")
+        old = pipeline.rows()
+        pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
+        pipeline.sandbox.population.replace_events("2026-01-03", [])
+        outcome = pipeline.sync(FIRST, LAST, chunk_days=2)
+        assert not outcome.success
+        assert sorted(outcome.days) == [FIRST, "2026-01-02", "2026-01-05", LAST]
+        assert outcome.said["failed_date_ranges"] == [["2026-01-03", "2026-01-04"]]
+        assert (outcome.said["successful_batches"], outcome.said["failed_batches"]) == (2, 1)
+        assert "403" in outcome.said["failures"]
+        assert "missing: 2026-01-03 to 2026-01-04" in outcome.words
+        # The day that failed keeps its old rows; the one never loaded does not show as materialized.
+        assert pipeline.rows() == sorted([*old, *pipeline.truth(FIRST, "2026-01-02", "2026-01-05", LAST)])
+        assert "2026-01-04" not in pipeline.materialized()
+
+        pipeline.sandbox.faults = []
+        pipeline.sandbox.journal.clear()
+        again = pipeline.retry()
+        assert again.success, again.words
+        assert pipeline.asked() == [("2026-01-03", "2026-01-04", 200)]
+        assert sorted(again.days) == ["2026-01-03", "2026-01-04"]
+        assert pipeline.rows() == pipeline.truth(*DAYS)
+        assert pipeline.materialized() == set(DAYS)
+        # Red when `owed_days` does not look at materializations.
+        assert "nothing to fetch again" in pipeline.retry().words
+
+    def test_when_nothing_comes_nothing_changes(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST)
+        before = pipeline.rows()
+        pipeline.sandbox.faults = [Fault("export", "status:403", times=None)]
+        outcome = pipeline.sync(FIRST, "2026-01-02")
+        assert not outcome.success
+        assert outcome.days == {}
+        assert "nothing was stored or removed" in outcome.words
+        assert pipeline.rows() == before
+        assert pipeline.materialized() == {FIRST}
+        pipeline.sandbox.faults = []
+        # Both failed, so both are owed, though the first has an older materialization.
+        assert sorted(pipeline.retry().days) == [FIRST, "2026-01-02"]
+
+    def test_a_chunk_that_times_out_is_split(self, pipeline: EventsPipeline) -> None:
+        pipeline.sandbox.faults = [Fault("export", "timeout-error", from_date=FIRST, times=2)]
+        outcome = pipeline.sync(FIRST, "2026-01-04", chunk_days=4)
+        assert outcome.success, outcome.words
+        assert [days[:2] for days in pipeline.asked()] == [
+            (FIRST, "2026-01-04"),
+            (FIRST, "2026-01-02"),
+            (FIRST, FIRST),
+            ("2026-01-02", "2026-01-02"),
+            ("2026-01-03", "2026-01-04"),
+        ]
+        assert pipeline.rows() == pipeline.truth(*DAYS[:4])
+        assert (outcome.said["successful_batches"], outcome.said["failed_batches"]) == (1, 0)
+
+    @pytest.mark.parametrize("status", ["status:504", "timeout-error"])
+    def test_a_single_day_that_times_out_is_asked_for_again(self, pipeline: EventsPipeline, status: str) -> None:
+        pipeline.sandbox.faults = [Fault("export", status)]
+        assert pipeline.sync(FIRST).success
+        assert [request[2] for request in pipeline.asked()] == [int(status[-3:]) if ":" in status else 400, 200]
+
+    def test_what_a_run_left_unstored_is_taken_over(self, pipeline: EventsPipeline) -> None:
+        """A run that is cancelled, or cannot write, has fetched for nothing only if the next one asks again."""
+        (pipeline.home / "mixpanel.duckdb").write_bytes(b"no database at all" * 1000)
+        pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
+        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
+        pipeline.instance.report_run_canceled(ended)
+        (pipeline.home / "mixpanel.duckdb").unlink()
+        _stage(pipeline, ended.run_id, FIRST, "2026-01-02", datetime.datetime.now(datetime.timezone.utc))
+        _stage(pipeline, ended.run_id, "2026-01-05", LAST, datetime.datetime(2026, 1, 6, tzinfo=datetime.timezone.utc))
+        pipeline.sandbox.faults = []
+        outcome = pipeline.sync(FIRST, LAST, chunk_days=2)
+        assert outcome.success, outcome.words
+        # The second was fetched before its day was over, so it is asked for again. Red without `_is_fresh`.
+        assert sorted(days[:2] for days in pipeline.asked()) == [("2026-01-03", "2026-01-04"), ("2026-01-05", LAST)]
+        assert pipeline.rows() == pipeline.truth(*DAYS)
+        assert not list((pipeline.home / "staging" / "events" / outcome.run_id).glob("*"))
+
+    def test_a_crash_and_reexecution_never_end_green_with_days_missing(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Dagster drops mapped steps that never started (dagster#20925): the collector must notice."""
+        fetch = event_sync.fetch_chunk
+
+        def killed(*arguments: object) -> object:
+            if arguments[3] == 1:
+                raise KeyboardInterrupt
+            return fetch(*arguments)  # type: ignore[arg-type]  # the arguments of fetch_chunk
+
+        monkeypatch.setattr(event_sync, "fetch_chunk", killed)
+        config = {
+            "ops": {"mixpanel__events": {"config": {"chunk_days": 2}}},
+            "execution": {"config": {"max_concurrent": 1}},
+        }
+        days = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
+        crashed = _run_that_dies(pipeline, config, days)
+        monkeypatch.setattr(event_sync, "fetch_chunk", fetch)
+        outcome = pipeline.reexecute(crashed)
+        missing = set(DAYS) - pipeline.materialized()
+        # Red when `settle` only passes on what it was told.
+        assert outcome.success == (not missing), outcome.words
+        assert sorted(pipeline.rows()) == pipeline.truth(*sorted(pipeline.materialized()))
+
+
+def _run_that_dies(pipeline: EventsPipeline, config: dict[str, object], tags: dict[str, str]) -> str:
+    with contextlib.suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        pipeline.run("sync_events", config, tags=tags)
+    [run] = pipeline.instance.get_runs(limit=1)
+    if not run.is_finished:
+        pipeline.instance.report_run_failed(run)
+    return run.run_id
+
+
+def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> None:
+    folder = EventsFolder(pipeline.home / "staging", run)
+    lines = [
+        f'{{"event":{json.dumps(name)},"properties":{text}}}\n'
+        for day in days_between(first, last)
+        for name, text in pipeline.sandbox.population.events(day, milliseconds=True)
+    ]
+    with folder.new_file() as (file, stream):
+        stream.write("".join(lines).encode())
+        stream.close()
+        result = RangeResult(first, last, run, EventsQuery(), lines=len(lines), asked_at=asked_at)
+        folder.sign(folder.place(file, result, ()))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("first", "last", "config", "words"),
+        [
+            ("2026-01-02", FIRST, {}, "from_date 2026-01-02 is after to_date 2026-01-01"),
+            (FIRST, "2026-01-02", {"chunk_days": 0}, "chunk_days must be between 1 and 100, not 0"),
+            (FIRST, "2026-01-02", {"chunk_days": 101}, "chunk_days must be between 1 and 100, not 101"),
+            (FIRST, "2026-01-02", {"events": []}, "events must name at least one event"),
+            (FIRST, "2026-01-02", {"where": " "}, "where is empty"),
+            (FIRST, "2026-01-02", {"on_quota": "panic"}, "on_quota must be stop or wait"),
+        ],
+    )
+    def test_bad_settings_are_refused_before_the_first_request(
+        self, pipeline: EventsPipeline, first: str, last: str, config: dict[str, object], words: str
+    ) -> None:
+        outcome = pipeline.sync(first, last, **config)
+        assert not outcome.success
+        assert words in outcome.words
+        assert pipeline.asked() == []
+
+    def test_an_unknown_time_zone_is_refused_in_one_line(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MP_TIMEZONE", "Mars/Olympus")
+        assert partitions.event_days().timezone == "UTC"
+        outcome = pipeline.sync(FIRST)
+        assert "MP_TIMEZONE 'Mars/Olympus' is not a known time zone" in outcome.words
+        assert pipeline.asked() == []
+
+    def test_a_day_in_the_future_is_refused(self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(partitions, "today", lambda: "2026-01-01")
+        assert "2026-01-02 is in the future" in pipeline.sync(FIRST, "2026-01-02").words
+        assert pipeline.asked() == []
+
+    def test_partitions_reach_from_the_first_day_to_today(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MP_EVENTS_START_DATE", "2026-01-05")
+        monkeypatch.setenv("MP_TIMEZONE", "Pacific/Auckland")
+        keys = partitions.event_days().get_partition_keys()
+        assert (keys[0], keys[-1]) == ("2026-01-05", partitions.today())
+
+
+class TestChecks:
+    def test_each_check_sees_what_it_is_for(self, pipeline: EventsPipeline) -> None:
+        pipeline.sync(FIRST, "2026-01-02")
+        pipeline.query("delete from {schema}.events where event_time::date = '2026-01-01' and event_name = 'Search'")
+        assert pipeline.sync("2026-01-02").checks["event_days_whole"] is False
+        pipeline.sync(FIRST)
+        pipeline.query("update {schema}.events set event_time = '2026-06-01' where event_name = 'Search'")
+        assert pipeline.sync(FIRST, "2026-01-02").checks["events_inside_their_days"] is False
+
+    def test_a_repeated_key_is_seen(self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        pipeline.sandbox.population.add_events(
+            FIRST, [next(iter(pipeline.sandbox.population.events(FIRST, milliseconds=True)))]
+        )
+        monkeypatch.setattr(events_table, "_delete_surplus", lambda connection: None)
+        assert pipeline.sync(FIRST).checks["event_keys_unique"] is False
