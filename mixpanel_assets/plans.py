@@ -136,8 +136,10 @@ def ranges_of(days: Iterable[str]) -> list[tuple[str, str]]:
 
 def _day(text: str, name: str) -> datetime.date:
     try:
-        if len(text) == len("2024-01-31"):
-            return datetime.date.fromisoformat(text)
+        day = datetime.date.fromisoformat(text)
+        # From Python 3.11 on other ISO forms pass too, such as 20240131; Mixpanel wants this one.
+        if day.isoformat() == text:
+            return day
     except (TypeError, ValueError):
         pass
     raise ValueError(f"{name} {text!r} is not a date: write it as 2024-01-31")

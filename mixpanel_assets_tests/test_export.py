@@ -1,0 +1,361 @@
+"""One range of events from the wire to a staged file: every way in which an export can lie about being whole."""
+
+import datetime
+import io
+import json
+import logging
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixpanel_assets import event_lines, event_sync
+from mixpanel_assets.errors import Cancelled
+from mixpanel_assets.event_staging import EventsFolder
+from mixpanel_assets.event_sync import ChunkResult, EventsPlan
+from mixpanel_assets.mixpanel import export
+from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
+from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
+from mixpanel_assets.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.settings import project
+
+DAY = "2026-01-01"
+NEXT = "2026-01-02"
+LOG = logging.getLogger(__name__)
+# Cut short in a way that a client can tell. (An export cut at a line's end, in a framing that says it is whole, cannot
+# be told by anybody.)
+BROKEN = ("cut", "terminated-early", "error-line", "json-error-200", "not-json", "drop", "reset", "short-body")
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Population(events_per_day=60)) as sandbox:
+        yield sandbox
+        assert not sandbox.errors
+
+
+@pytest.fixture
+def fetch(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Fetch":
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    return Fetch(tmp_path)
+
+
+class Fetch:
+    """Fetches one chunk of a plan into a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stop = threading.Event()
+
+    def __call__(self, first: str = DAY, last: str = NEXT, attempts: int = 1, **query: Any) -> ChunkResult:
+        policy = RetryPolicy(max_attempts=attempts, base_seconds=0.01)
+        client = MixpanelClient(project(), policy=policy, stop=self.stop)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        plan = EventsPlan("run", EventsQuery(**query), ((first, last),), now)
+        try:
+            return event_sync.fetch_chunk(client, self.root, plan, 0, LOG)
+        finally:
+            client.close()
+
+    def staged(self, result: ChunkResult) -> bytes:
+        folder = EventsFolder(self.root, "run")
+        return b"".join(folder.lines_file(part).read_bytes() for part in result.ranges if part.came)
+
+    def files(self) -> list[str]:
+        return sorted(file.name for file in (self.root / "events" / "run").glob("*"))
+
+
+def served(sandbox: Sandbox, *days: str) -> bytes:
+    rows = (row for day in days for row in sandbox.population.events(day, milliseconds=True))
+    return "".join(f'{{"event":{json.dumps(name)},"properties":{text}}}\n' for name, text in rows).encode()
+
+
+class TestWholeExports:
+    def test_the_bytes_are_those_served(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        result = fetch()
+        assert result.came
+        assert result.lines == 120
+        assert fetch.staged(result) == served(sandbox, DAY, NEXT)
+        assert fetch.files() == [f"{DAY}_{NEXT}.json", f"{DAY}_{NEXT}.jsonl"]
+        [request] = sandbox.journal.requests
+        assert request.params["time_in_ms"] == "true"
+        assert (request.from_date, request.to_date) == (DAY, NEXT)
+
+    def test_a_chunk_that_is_staged_is_not_fetched_again(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        first = fetch()
+        assert fetch() == first
+        assert len(sandbox.journal.requests) == 1
+        # Other events were asked for: red when the query is not compared.
+        assert fetch(events=("Search",)).lines < first.lines
+
+    def test_names_and_expressions_are_sent(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        fetch(events=("Search", "Checkout"), where='properties["plan"] == "pro"')
+        [request] = sandbox.journal.requests
+        assert json.loads(request.params["event"]) == ["Search", "Checkout"]
+        assert request.params["where"] == 'properties["plan"] == "pro"'
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    def test_an_empty_body_is_an_empty_day(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, chunked: bool
+    ) -> None:
+        with Sandbox(Population(events_per_day=5, first_day=NEXT), chunked=chunked) as sandbox:
+            for name, value in sandbox.environment.items():
+                monkeypatch.setenv(name, value)
+            result = Fetch(tmp_path)(DAY, DAY)
+        assert result.came
+        assert result.lines == 0
+
+
+class TestBrokenExports:
+    @pytest.mark.parametrize("fault", BROKEN)
+    def test_a_broken_export_is_fetched_again(self, fetch: Fetch, sandbox: Sandbox, fault: str) -> None:
+        """Red per guard: without the look at the last byte (cut), at each line (terminated-early, error-line,
+        json-error-200, not-json); the rest is urllib3's to see."""
+        sandbox.faults = [Fault("export", fault)]
+        result = fetch(attempts=2)
+        assert result.came, result.error
+        assert len(sandbox.journal.requests) == 2
+        assert fetch.staged(result) == served(sandbox, DAY, NEXT)
+
+    @pytest.mark.parametrize("fault", [*BROKEN, "no-final-chunk", "gzip-cut", "no-framing"])
+    def test_what_stays_broken_is_a_failure_with_a_reason_and_leaves_nothing(
+        self, fetch: Fetch, sandbox: Sandbox, fault: str
+    ) -> None:
+        """Red per guard: without `member.eof` (gzip-cut), without `framed` (no-framing)."""
+        sandbox.faults = [Fault("export", fault, times=None)]
+        result = fetch(attempts=2)
+        assert not result.came
+        assert result.error is not None
+        assert "\n" not in result.error
+        assert fetch.files() == []
+
+    def test_a_body_without_framing_is_refused_even_when_it_is_whole(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault("export", "no-framing", keep=1.0, times=None)]
+        assert "its end cannot be told" in str(fetch().error)
+
+    def test_torn_lines_amid_the_body_are_found(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        sandbox.population.replace_events(DAY, [("a", '{"time":1,"x":"broken\nhere"}'), ("b", '{"time":1}')])
+        assert "line 1 is no whole JSON" in str(fetch(DAY, DAY).error)
+
+    def test_a_refusal_is_not_repeated(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault("export", "auth-error", times=None)]
+        assert "credentials" in str(fetch(attempts=5).error)
+        assert len(sandbox.journal.requests) == 1
+
+    def test_a_cancel_ends_the_download(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault("export", "trickle", seconds=3.0)]
+        threading.Timer(0.3, fetch.stop.set).start()
+        with pytest.raises(Cancelled):
+            fetch()
+        assert fetch.files() == []
+
+
+class TestUnusualLines:
+    """Each of these is JSON that DuckDB's bulk load would not take as it is."""
+
+    def lines(self, tmp_path: Path, *lines: bytes) -> tuple[bytes, event_lines.Straightened]:
+        file = tmp_path / "served.jsonl"
+        file.write_bytes(b"".join(line + b"\n" for line in lines))
+        assert not event_lines.are_usual(file, len(lines))
+        target = io.BytesIO()
+        made = event_lines.straighten(file, target, "events")
+        straight = tmp_path / "straight.jsonl"
+        straight.write_bytes(target.getvalue())
+        assert event_lines.are_usual(straight, made.lines)
+        return target.getvalue(), made
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b'{"properties":{"x":1.10,"y":1e400},"event":"a"}',
+            b' {"event" : "a" , "properties" : {"x":1.10,"y":1e400} } ',
+            b'{"event":"a","more":{"p":"q","properties":{"no":1}},"properties":{"x":1.10,"y":1e400}}',
+            b'{"event":"a","properties":{"x":1.10,"y":1e400},"more":1}',
+        ],
+    )
+    def test_another_order_or_spacing_keeps_the_text_of_the_properties(self, tmp_path: Path, line: bytes) -> None:
+        assert self.lines(tmp_path, line)[0] == b'{"event":"a","properties":{"x":1.10,"y":1e400}}\n'
+
+    def test_what_is_no_event_is_set_aside(self, tmp_path: Path) -> None:
+        good = b'{"event":"a","properties":{}}'
+        lines = [
+            good,
+            b"7",
+            b"[1]",
+            b'{"properties":{}}',
+            b'{"event":null,"properties":{}}',
+            b'{"event":"","properties":{}}',
+        ]
+        content, made = self.lines(tmp_path, *lines, b'{"event":"a"}', b'{"event":"a","properties":[]}')
+        assert content == good + b"\n"
+        reasons = ["not an object"] * 2 + ["no event name"] * 3 + ["no properties"] * 2
+        assert [row.reason for row in made.set_aside] == reasons
+        assert [row.row for row in made.set_aside] == [1, 2, 3, 4, 5, 6, 7]
+
+    def test_a_number_is_a_name(self, tmp_path: Path) -> None:
+        assert self.lines(tmp_path, b'{"event":124,"properties":{}}')[0] == b'{"event":"124","properties":{}}\n'
+
+    def test_text_that_is_no_unicode_is_mended_and_kept_aside(self, tmp_path: Path) -> None:
+        lines = (b'{"event":"a","properties":{"x":"\\ud800"}}', b'{"event":"a","properties":{"x":"\xff"}}')
+        content, made = self.lines(tmp_path, *lines)
+        assert made.repaired == 2
+        assert content.count(b"\\ufffd") == 1
+        assert content.count("\ufffd".encode()) == 1
+        assert [row.text for row in made.set_aside] == [lines[0].decode(), lines[1].decode(errors="backslashreplace")]
+
+    @given(name=st.text(), key=st.text(), value=st.text())
+    def test_any_name_and_any_property_make_a_usual_line(self, name: str, key: str, value: str) -> None:
+        properties = json.dumps({key: value, "properties": {"properties": 1}}, separators=(",", ":"))
+        line = f'{{"event":{json.dumps(name)},"properties":{properties}}}'.encode()
+        usual = event_lines._usual(line, "line")
+        if not name:
+            assert usual == "no event name"
+            return
+        assert isinstance(usual, tuple)
+        assert usual[0] == event_lines.json_text.repaired(line)[0] + b"\n"
+
+
+class TestLineReading:
+    """Bodies arrive in blocks that know nothing of lines."""
+
+    @given(
+        lines=st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)),
+        sizes=st.lists(st.integers(1, 30), min_size=1),
+        zipped=st.booleans(),
+        members=st.integers(1, 3),
+    )
+    def test_any_block_border_gives_the_same_bytes(
+        self, lines: list[bytes], sizes: list[int], *, zipped: bool, members: int
+    ) -> None:
+        body = b"".join(line + b"\n" for line in lines)
+        wire = b"".join(_gzip(part) for part in _parts(body, members)) if zipped else body
+        target = io.BytesIO()
+        assert export.save_body(_response(wire, sizes, zipped=zipped), "x", target, threading.Event()) == len(lines)
+        assert target.getvalue() == body
+
+    @given(cut=st.floats(0.01, 0.999), sizes=st.lists(st.integers(1, 30), min_size=1))
+    def test_a_cut_gzip_stream_never_passes(self, cut: float, sizes: list[int]) -> None:
+        wire = _gzip(b'{"event":"a","properties":{}}\n' * 50)
+        part = wire[: max(1, int(len(wire) * cut))]
+        with pytest.raises(BrokenExportError):
+            export.save_body(_response(part, sizes, zipped=True), "x", io.BytesIO(), threading.Event())
+
+
+def _gzip(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(data) + packer.flush()
+
+
+def _parts(body: bytes, count: int) -> list[bytes]:
+    step = len(body) // count + 1
+    return [body[start : start + step] for start in range(0, len(body), step)] or [b""]
+
+
+def _response(wire: bytes, sizes: list[int], *, zipped: bool) -> requests.Response:
+    """A response whose blocks are as the sizes say, over and over."""
+
+    def blocks(_: int, **__: Any) -> Iterator[bytes]:
+        position, turn = 0, 0
+        while position < len(wire):
+            size = sizes[turn % len(sizes)]
+            yield wire[position : position + size]
+            position, turn = position + size, turn + 1
+
+    response = requests.Response()
+    response.raw = SimpleNamespace(stream=blocks, close=lambda: None, release_conn=lambda: None)
+    response.headers["Transfer-Encoding"] = "chunked"
+    if zipped:
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+class TestStartRate:
+    class Stop(threading.Event):
+        """Waiting moves a clock instead of taking time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.now = 1000.0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.now += timeout or 0
+            return False
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_three_start_within_a_second_and_no_more(self, tmp_path: Path, *, shared: bool) -> None:
+        """Red with MOST_STARTS + 1 in the look back."""
+        stop = self.Stop()
+        file = tmp_path / "starts" if shared else None
+        # With a file, two rates are two processes; without, one is all there is.
+        rates = [StartRate(file, lambda: stop.now) for _ in range(2 if shared else 1)]
+        starts = []
+        for number in range(20):
+            rates[number % len(rates)].wait_for_turn(stop)
+            starts.append(stop.now)
+            stop.now += 0.01
+        assert all(later - earlier >= 1.0 for earlier, later in zip(starts, starts[MOST_STARTS:], strict=False))
+        assert starts[-1] - starts[0] < 7 * WINDOW_SECONDS
+
+    def test_a_clock_set_back_makes_nobody_wait_for_long(self, tmp_path: Path) -> None:
+        stop = self.Stop()
+        rate = StartRate(tmp_path / "starts", lambda: stop.now)
+        for _ in range(MOST_STARTS):
+            rate.wait_for_turn(stop)
+        stop.now = 10.0
+        rate.wait_for_turn(stop)
+        # Red without the bound of one window.
+        assert stop.now <= 10.0 + WINDOW_SECONDS
+
+    def test_a_cancel_ends_the_wait(self) -> None:
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(Cancelled):
+            StartRate().wait_for_turn(stop)
+
+
+class TestDateRanges:
+    @given(first=st.dates(), days=st.integers(0, 800), chunk_days=st.integers(1, 100))
+    def test_chunks_tile_the_range(self, first: datetime.date, days: int, chunk_days: int) -> None:
+        last = min(first.toordinal() + days, datetime.date.max.toordinal())
+        chunks = split_date_range(first.isoformat(), datetime.date.fromordinal(last).isoformat(), chunk_days)
+        covered = [
+            day
+            for start, end in chunks
+            for day in range(
+                datetime.date.fromisoformat(start).toordinal(), datetime.date.fromisoformat(end).toordinal() + 1
+            )
+        ]
+        assert covered == list(range(first.toordinal(), last + 1))
+        assert {len(days_between(*chunk)) for chunk in chunks[:-1]} <= {chunk_days}
+
+    @given(st.sets(st.dates(datetime.date(2020, 1, 1), datetime.date(2020, 3, 1))))
+    def test_ranges_hold_the_days_they_are_made_of(self, days: set[datetime.date]) -> None:
+        ranges = ranges_of(day.isoformat() for day in days)
+        assert [day for pair in ranges for day in days_between(*pair)] == sorted(day.isoformat() for day in days)
+        assert len(ranges) == sum(day - datetime.timedelta(days=1) not in days for day in days)
+
+    @pytest.mark.parametrize(
+        ("first", "last", "chunk_days", "words"),
+        [
+            ("2026-01-02", "2026-01-01", 7, "from_date 2026-01-02 is after to_date 2026-01-01"),
+            ("2026-01-01", "2026-02-30", 7, "to_date '2026-02-30' is not a date"),
+            ("20260101", "2026-01-02", 7, "from_date '20260101' is not a date"),
+            ("2026-W01-1", "2026-01-02", 7, "from_date '2026-W01-1' is not a date"),
+            ("2026-01-01", "2026-01-02", 0, "chunk_days must be between 1 and 100, not 0"),
+            ("2026-01-01", "2026-01-02", 101, "chunk_days must be between 1 and 100, not 101"),
+        ],
+    )
+    def test_bad_ranges_are_refused(self, first: str, last: str, chunk_days: int, words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            split_date_range(first, last, chunk_days)
