@@ -23,6 +23,7 @@ from mixpanel_assets import events_table, profiles_table
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.events_table import StagedEvents, StoredEvents
 from mixpanel_assets.profiles_table import StagedProfiles
+from mixpanel_assets.property_handler import PropertiesHandler
 from mixpanel_assets.resources import StagingResource, warehouse_path
 from mixpanel_assets.warehouse import Warehouse, count
 
@@ -42,7 +43,7 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        return [ProfilesHandler(), EventsHandler()]
+        return [ProfilesHandler(), EventsHandler(), PropertiesHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         path = warehouse_path(self.database)
@@ -50,7 +51,7 @@ class WarehouseIOManager(DuckDBIOManager):
             db_client=_TransactionalClient(path),
             database=str(path),
             schema=self.schema_,
-            type_handlers=[ProfilesHandler(self.preview_rows), EventsHandler()],
+            type_handlers=[ProfilesHandler(self.preview_rows), EventsHandler(), PropertiesHandler()],
             io_manager_name=type(self).__name__,
         )
 

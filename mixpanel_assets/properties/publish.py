@@ -1,0 +1,50 @@
+"""One update of a source's catalogue and views: what is ordered, and what came of it."""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from mixpanel_assets.properties import catalogue, wide_views
+from mixpanel_assets.properties.catalogue import Drift
+from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.warehouse import count
+
+
+@dataclass(frozen=True)
+class CatalogueOrder:
+    """The order to bring a catalogue and its views up to date.
+
+    Attributes:
+        source: Whose properties.
+        event_views: Events that get a view of their own from now on; `*`: all there are.
+        unfold_nested: Nested values in the views as STRUCT (True) or JSON (False) from now on; None: as before.
+    """
+
+    source: Source
+    event_views: tuple[str, ...] = ()
+    unfold_nested: bool | None = None
+
+
+@dataclass(frozen=True)
+class Catalogued:
+    """What an update left: rows of the catalogue, the drift, and the views by name."""
+
+    rows: int
+    drift: Drift
+    views: tuple[str, ...]
+
+
+def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Catalogued:
+    """Carry out the order, within the caller's transaction.
+
+    Raises:
+        WarehouseError: the source was never synced.
+        ConfigurationError: a view was asked for of an event that does not exist.
+    """
+    drift = catalogue.update(connection, order.source)
+    if order.event_views:
+        wide_views.request_event_views(connection, order.event_views)
+    if order.unfold_nested is not None:
+        wide_views.choose_nested(connection, order.source, unfolded=order.unfold_nested)
+    views = wide_views.create_views(connection, order.source)
+    return Catalogued(count(connection, f"select count(*) from {order.source.catalogue}"), drift, tuple(views))

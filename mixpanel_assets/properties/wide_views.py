@@ -1,0 +1,167 @@
+"""Typed views over the JSON: a column for each property of a catalogue, and the row's own columns and JSON beside them.
+
+    profiles_wide, events_wide      all properties
+    events_wide_<event name>        one event's, on request; kept up to date from then on
+
+A view holds no data, so a column costs nothing until it is read. A value that came after the last catalogue and does
+not fit its column's type is NULL there until the next one; no value makes a query fail. Repeated names in one row: the
+first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.properties import naming
+from mixpanel_assets.properties.catalogue import COLUMNS_TABLE, name_columns
+from mixpanel_assets.properties.sources import EVENTS, Source
+
+# Each extraction parses the JSON of 2,048 rows and keeps it until the vector is done: one per column took more than
+# 2.7 GB for 300 columns, and failed. All paths in one makes reading a single column as slow as reading all of them.
+PATHS_PER_PARSE = 32
+_EVENT_VIEWS = "events_wide_*"
+_UNFOLDED = "unfolded"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A property in a view. `structure`: how its nested values are unfolded into STRUCT, as DuckDB writes JSON
+    structures; None to leave them JSON."""
+
+    property_name: str
+    name: str
+    type: str
+    structure: str | None = None
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, source: Source) -> list[str]:
+    """Make the views of a source from its catalogue, those asked for earlier included. Returns their names."""
+    views = {source.view: _query(source, _columns(connection, source, None))}
+    if source.by_event:
+        for event, view in _event_views(connection):
+            views[view] = _query(EVENTS, _columns(connection, EVENTS, event), f"event_name = {_literal(event)}")
+    for view, query in views.items():
+        connection.execute(f'create or replace view "{view}" as {query}')
+    return list(views)
+
+
+def request_event_views(connection: duckdb.DuckDBPyConnection, events: Sequence[str]) -> None:
+    """See that `create_views` makes a view for each of these events from now on; `*` stands for all there are.
+
+    Raises:
+        ConfigurationError: there is no such event.
+    """
+    rows = connection.execute(f"select distinct event_name from {EVENTS.catalogue} where event_name is not null")
+    known = sorted(name for (name,) in rows.fetchall())
+    unknown = sorted(set(events) - {*known, "*"})
+    if unknown:
+        raise ConfigurationError(f"there is no event {unknown[0]!r} in mixpanel.events: event names are exact")
+    wanted = known if "*" in events else list(events)
+    named = {event for event, _ in _event_views(connection)}
+    name_columns(connection, _EVENT_VIEWS, [event for event in wanted if event not in named])
+
+
+def choose_nested(connection: duckdb.DuckDBPyConnection, source: Source, *, unfolded: bool) -> None:
+    """Have nested values as STRUCT from now on (or as JSON again)."""
+    owner = f"{_UNFOLDED} {source.table}"
+    connection.execute(f"delete from {COLUMNS_TABLE} where owner = ?", [owner])
+    if unfolded:
+        connection.execute(f"insert into {COLUMNS_TABLE} values (?, '', '', 0)", [owner])
+
+
+def pointer(name: str) -> str:
+    """The SQL text of the JSON pointer to a property: the one way to address any name. `$."..."` paths know no empty
+    name and no quote within."""
+    return _literal("/" + name.replace("~", "~0").replace("/", "~1"))
+
+
+def _query(source: Source, columns: Sequence[Column], condition: str = "true") -> str:
+    groups = [columns[start : start + PATHS_PER_PARSE] for start in range(0, len(columns), PATHS_PER_PARSE)]
+    own = ", ".join(source.columns)
+    parsed = (
+        f", json_extract_string(properties, [{_pointers(group)}]) as {_part(i)}" for i, group in enumerate(groups)
+    )
+    typed = (
+        f", {_typed(f'{_part(i)}[{place}]', column)} as {_identifier(column.name)}"
+        for i, group in enumerate(groups)
+        for place, column in enumerate(group, start=1)
+    )
+    rows = f"select {own}, properties{''.join(parsed)} from {source.table} where {condition}"
+    return f"select {own}{''.join(typed)}, properties from ({rows})"
+
+
+def _pointers(columns: Sequence[Column]) -> str:
+    return ", ".join(pointer(column.property_name) for column in columns)
+
+
+def _typed(value: str, column: Column) -> str:
+    if column.type == "VARCHAR":
+        return value
+    cast = f"try_cast({value} as {column.type})"
+    return cast if column.structure is None else f"json_transform({cast}, {_literal(column.structure)})"
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, source: Source, event: str | None) -> list[Column]:
+    """The columns of a view, in the order in which they were given, so that new ones come last."""
+    rows = connection.execute(
+        f"select name, catalogue.column_name, column_type from {source.catalogue} as catalogue "
+        f"join {COLUMNS_TABLE} as given using (name) where owner = ? and event_name is not distinct from ? "
+        "order by place",
+        [source.table, event],
+    ).fetchall()
+    columns = [Column(*row) for row in rows]
+    return list(_unfolded(connection, source, columns)) if _is_unfolded(connection, source) else columns
+
+
+def _is_unfolded(connection: duckdb.DuckDBPyConnection, source: Source) -> bool:
+    owner = f"{_UNFOLDED} {source.table}"
+    return bool(connection.execute(f"select 1 from {COLUMNS_TABLE} where owner = ?", [owner]).fetchall())
+
+
+def _unfolded(connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[Column]) -> Iterator[Column]:
+    """The columns with the structure of those that are nested, which costs a look at all rows."""
+    for column in columns:
+        if column.type != "JSON":
+            yield column
+            continue
+        [(structure,)] = connection.execute(
+            f"select json_group_structure(json_extract(properties, {pointer(column.property_name)}))::varchar "
+            f"from {source.table}"
+        ).fetchall()
+        yield Column(column.property_name, column.name, column.type, structure if _is_type(structure) else None)
+
+
+def _is_type(structure: str | None) -> bool:
+    """Whether DuckDB makes a type of it; an object with an empty name, or names that differ by case, has none."""
+    if structure is None or structure in ('"JSON"', '"NULL"'):
+        return False
+    with duckdb.connect() as scratch:
+        try:
+            scratch.execute(f"select json_transform('null', {_literal(structure)})")
+        except duckdb.Error:
+            return False
+    return True
+
+
+def _event_views(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    rows = connection.execute(
+        f"select name, column_name from {COLUMNS_TABLE} where owner = ? order by place", [_EVENT_VIEWS]
+    ).fetchall()
+    return [(event, f"{EVENTS.view}_{column}"[: naming.MOST_CHARACTERS + 16]) for event, column in rows]
+
+
+def _part(number: int) -> str:
+    # No property's column can be called so: their names hold neither spaces nor capitals.
+    return f'"Part {number}"'
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    # SQL text ends at a NUL.
+    quoted = text.replace("'", "''").replace("\0", "' || chr(0) || '")
+    return f"('{quoted}')" if "\0" in text else f"'{quoted}'"
