@@ -1,5 +1,6 @@
 """The code location: what Dagster finds here. Wiring only; every part is made in the module named after it."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,11 +10,13 @@ import dagster as dg
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
+from mixpanel_assets.assets.properties import event_properties, profile_properties
 from mixpanel_assets.checks import profiles_checks
 from mixpanel_assets.event_checks import EVENT_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import JOBS
+from mixpanel_assets.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
@@ -46,9 +49,11 @@ def build_defs(
         owners: Who answers for the assets: `team:<name>` or mail addresses.
     """
     staging = StagingResource(folder=staging_folder)
+    synced = [_dressed(asset, freshness, owners) for asset in (profiles, events)]
+    derived = [_dressed(asset, None, owners) for asset in (profile_properties, event_properties)]
     return dg.Definitions(
-        assets=dg.with_source_code_references([_dressed(asset, freshness, owners) for asset in (profiles, events)]),
-        asset_checks=[profiles_checks, *EVENT_CHECKS],
+        assets=_with_code([*synced, *derived]),
+        asset_checks=[profiles_checks, *EVENT_CHECKS, *PROPERTY_CHECKS],
         jobs=JOBS,
         schedules=[hourly_profiles_schedule, hourly_events_schedule(lookback_days)],
         sensors=[*SENSORS, alert_on_failure(on_failure)],
@@ -67,11 +72,19 @@ def build_defs(
 def _dressed(
     asset: dg.AssetsDefinition, freshness: dg.FreshnessPolicy | None, owners: Sequence[str]
 ) -> dg.AssetsDefinition:
-    """The asset with what a graph asset cannot be given where it is defined."""
+    """The asset with what is chosen in `build_defs`, and what a graph asset cannot be given where it is defined."""
     owned = asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners))
     if freshness is None:
         return owned
     return owned.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, freshness))
+
+
+def _with_code(assets: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
+    """The assets with a link to their source."""
+    with warnings.catch_warnings():
+        # It says so in every process that loads this; Dagster's minor is pinned.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(assets)
 
 
 defs = build_defs()

@@ -2,8 +2,19 @@
 
 import dagster as dg
 
-from mixpanel_assets.assets.events import EventsConfig, failed_event_ranges
+from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig, failed_event_ranges
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
+
+sync_profiles = dg.define_asset_job(
+    "sync_profiles",
+    selection=dg.AssetSelection.assets(PROFILES_KEY),
+    description="Fetch all profiles; what hourly_profiles_schedule starts.",
+)
+sync_recent_events = dg.define_asset_job(
+    "sync_recent_events",
+    selection=dg.AssetSelection.assets(EVENTS_KEY),
+    description="Fetch days of events; what hourly_events_schedule starts, for the trailing days.",
+)
 
 retry_failed_profile_pages = dg.define_asset_job(
     "retry_failed_profile_pages",
@@ -17,3 +28,5 @@ retry_failed_event_ranges = failed_event_ranges.to_job(
     config=dg.RunConfig(ops={"plan": EventsConfig(retry_failed_ranges=True)}),
     description="Fetch only the days of events that failed and have not come since. No partitions to choose.",
 )
+
+JOBS = (sync_profiles, sync_recent_events, retry_failed_profile_pages, retry_failed_event_ranges)

@@ -12,18 +12,14 @@ import duckdb
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 
-from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sandbox import Sandbox
 
 SYNC, RETRY = "sync_profiles", "retry_failed_profile_pages"
 
-defs = dg.Definitions.merge(
-    # Retries wait milliseconds instead of seconds; all else is as people run it.
-    build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0.01)}),
-    dg.Definitions(jobs=[dg.define_asset_job(SYNC, selection=dg.AssetSelection.assets(PROFILES_KEY))]),
-)
+# Retries wait milliseconds instead of seconds; all else is as people run it.
+defs = build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0.01)})
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,11 @@ class Pipeline:
         logs = self.instance.all_logs(run_id)
         events = [entry.dagster_event for entry in logs if entry.dagster_event]
         stored = [event for event in events if event.is_step_materialization]
-        checks = [event for event in events if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+        checks = {
+            event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed
+            for event in events
+            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        }
         failures = [event.step_failure_data for event in events if event.is_step_failure]
         reasons = [failure.user_failure_data.description for failure in failures if failure.user_failure_data]
         run = self.instance.get_run_by_id(run_id)
@@ -102,7 +102,7 @@ class Pipeline:
             run_id=run_id,
             success=run is not None and run.is_success,
             said={name: value.value for name, value in metadata.items()} if metadata is not None else None,
-            check=checks[-1].asset_check_evaluation_data.passed if checks else None,
+            check=checks.get("profiles_complete"),
             reason=reasons[0] if reasons else None,
             words="\n".join(
                 [*(entry.message for entry in logs), *(str(each.error_display_string) for each in failures)]

@@ -1,0 +1,67 @@
+"""Word of failed runs to whoever wants it: `build_defs(on_failure=...)` takes a function of yours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed, a partial failure included.
+
+    Attributes:
+        run_id: Dagster's.
+        job_name: What ran; runs of the Materialize button are of `__ASSET_JOB`.
+        assets: Keys as text, e.g. "mixpanel/profiles"; empty for a job of its own.
+        message: Why, in one line per failed step.
+    """
+
+    run_id: str
+    job_name: str
+    assets: tuple[str, ...]
+    message: str
+
+
+def alert_on_failure(on_failure: Callable[[FailedRun], object] | None) -> dg.SensorDefinition:
+    """The sensor that calls `on_failure` once per failed run; on from the start if there is such a function."""
+
+    @dg.run_failure_sensor(
+        name="alert_on_failure",
+        default_status=dg.DefaultSensorStatus.RUNNING if on_failure else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Tells of failed runs, partial failures included, by the function given to build_defs(on_failure=...); "
+            "without one, in the log of this sensor's ticks."
+        ),
+    )
+    def sensor(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        failed = FailedRun(
+            run_id=run.run_id,
+            job_name=run.job_name,
+            assets=tuple(sorted(key.to_user_string() for key in run.asset_selection or ())),
+            message=_message(context),
+        )
+        if on_failure is None:
+            context.log.error(f"run {failed.run_id} failed: {failed.message}")
+        else:
+            on_failure(failed)
+
+    return sensor
+
+
+def _message(context: dg.RunFailureSensorContext) -> str:
+    reasons = [_reason(event) for event in context.get_step_failure_events()]
+    return "\n".join(dict.fromkeys(reasons)) or " ".join((context.failure_event.message or "no reason given").split())
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """What a step gave as its reason: our own words if it has them, else the error's first line."""
+    data = event.step_failure_data
+    said = data.user_failure_data
+    if said is not None and said.description:
+        return said.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error else "no reason given"
