@@ -55,7 +55,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """The exit code of `mp <arguments>`; errors of ours become one line on stderr."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="mp")
         return code if isinstance(code, int) else OK
     except typer.Exit as end:
         return end.exit_code

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -66,11 +67,13 @@ def sandbox(
         stand_in.start()
     except OSError as error:
         raise ConfigurationError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
-    for name, value in stand_in.environment.items():
-        print(_export_line(name, value))
-    sys.stdout.flush()
-    say(f"{profiles:,} profiles on {stand_in.url}; Ctrl-C ends it")
-    stand_in.serve_forever()
+    with suppress(KeyboardInterrupt):
+        for name, value in stand_in.environment.items():
+            print(_export_line(name, value))
+        sys.stdout.flush()
+        say(f"{profiles:,} profiles on {stand_in.url}; Ctrl-C ends it")
+        stand_in.serve_forever()
+    stand_in.stop()
 
 
 def _export_line(name: str, value: str) -> str:

@@ -1,0 +1,347 @@
+"""`mp` as scripts and agents use it: exit codes, JSON on stdout, everything else on stderr.
+
+Each test names the guard that it was seen red without. What only a terminal shows is test_terminal.py's.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from mixpanel_assets.cli.fetch import names
+from mixpanel_assets.cli.main import run
+from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.sandbox import Fault, Population, Sandbox
+
+# Dagster's own code calls it while it sets up a resource.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+
+SECRET = "sandbox-secret-4711"
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    population = Population(profiles=45, seed=2, events_per_day=10)
+    with Sandbox(population, page_size=10, secret=SECRET) as sandbox:
+        for name, value in sandbox.environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("MP_DUCKDB_PATH", "MP_EVENTS_START_DATE", "MP_TIMEZONE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+        yield sandbox
+
+
+class Mp:
+    """Runs `mp` in this process and keeps what it printed."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: str) -> int:
+        self._capfd.readouterr()
+        code = run(list(arguments))
+        self.out, self.err = self._capfd.readouterr()
+        return code
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """stdout, which is JSON and nothing else."""
+        result: dict[str, Any] = json.loads(self.out)
+        return result
+
+
+@pytest.fixture
+def mp(capfd: pytest.CaptureFixture[str]) -> Mp:
+    return Mp(capfd)
+
+
+def test_a_whole_sync_is_json_on_stdout_progress_on_stderr_and_zero(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when progress goes to stdout."""
+    assert mp("fetch", "profiles", "--parallel") == 0
+    assert set(mp.result) == {
+        *("table", "total_rows", "successful_pages", "failed_pages", "failed_page_indices"),
+        *("duration_seconds", "fetched_at"),
+    }
+    assert (mp.result["total_rows"], mp.result["failed_page_indices"]) == (45, [])
+    assert "profiles: 5 of 5 pages, 45 rows" in mp.err
+    assert mp("fetch", "profiles") == 0
+    assert (mp.result["rows"], mp.result["type"]) == (45, "profiles")
+    assert SECRET not in mp.out + mp.err
+
+
+def test_no_progress_leaves_stderr_empty(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when `wanted` is not handed on; Dagster's own lines would show too if they were not silenced."""
+    assert mp("fetch", "profiles", "-p", "--no-progress") == 0
+    assert mp.err == ""
+
+
+def test_verbose_shows_dagsters_lines(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when the log level is not handed on."""
+    assert mp("fetch", "profiles", "-v") == 0
+    assert "page 3: 10 profiles" in mp.err
+    assert mp.result["rows"] == 45
+
+
+def test_a_failed_page_is_one_and_a_warning_and_retry_mends_it(mp: Mp, sandbox: Sandbox) -> None:
+    """Red without the exit code in `_sync_profiles`."""
+    sandbox.faults.append(Fault("engage", "status:403", page=2, times=1))
+    assert mp("fetch", "profiles", "-p") == 1
+    assert mp.result["failed_page_indices"] == [2]
+    assert "Warning: 1 of 5 pages failed: 2. Fetch them with: mp retry profiles" in mp.err
+    assert "missing from this sync" not in mp.err, "said once is enough"
+    assert mp("retry", "profiles") == 0
+    assert mp.result["failed_page_indices"] == []
+
+
+def test_failed_days_are_one_and_a_warning_and_retry_mends_them(mp: Mp, sandbox: Sandbox) -> None:
+    """Red without the exit code in `_sync_events`."""
+    sandbox.faults.append(Fault("export", "status:403", from_date="2026-01-02", times=1))
+    days = ("--from", "2026-01-01", "--to", "2026-01-03", "--chunk-days", "1")
+    assert mp("fetch", "events", *days, "-p") == 1
+    assert mp.result["failed_date_ranges"] == [["2026-01-02", "2026-01-02"]]
+    assert "Warning: 1 of 3 chunks failed: 2026-01-02 to 2026-01-02. Fetch them with: mp retry events" in mp.err
+    assert mp("retry", "events") == 0
+    assert (mp.result["total_rows"], mp.result["failed_date_ranges"]) == (10, [])
+    assert mp("fetch", "events", *days) == 0
+    assert (mp.result["rows"], mp.result["date_range"]) == (30, ["2026-01-01", "2026-01-03"])
+
+
+def test_a_total_failure_is_one_and_no_result(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when an error of ours is taken for success."""
+    sandbox.faults.append(Fault("engage", "status:403", times=None))
+    assert mp("fetch", "profiles", "-p") == 1
+    assert mp.out == ""
+    assert mp.err.splitlines()[-1].startswith("Error: page 0: Mixpanel answered 403")
+
+
+@pytest.mark.parametrize(
+    "command", [("profiles", "-p"), ("events", "-p", "--from", "2026-01-01", "--to", "2026-01-09")]
+)
+def test_refused_credentials_are_two(
+    mp: Mp, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Red when the kind of a step's error is lost."""
+    monkeypatch.setenv("MP_SECRET", "hunter2-is-wrong")
+    assert mp("fetch", *command) == 2
+    assert "Mixpanel refused the credentials (401)" in mp.err.splitlines()[-1]
+    assert "hunter2" not in mp.err
+
+
+def test_missing_credentials_are_two_and_said_without_starting_dagster(
+    mp: Mp, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Red without `check_settings`: a run would be started for it."""
+    monkeypatch.delenv("MP_USERNAME")
+    assert mp("fetch", "profiles") == 2
+    assert mp.err == (
+        "Error: MP_USERNAME not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID\n"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fetch", "profiles", "--bogus"), "No such option"),
+        (("fetch", "profiles", "--page-size", "many"), "valid integer"),
+        (("fetch", "profiles", "--page-size", "0"), "page_size must be"),
+        (("fetch", "profiles", "-p", "--workers", "0"), "--workers 0 cannot fetch anything"),
+        (("fetch", "profiles", "--output-properties", "[1]"), "not a JSON list of names"),
+        (("fetch", "profiles", "--include-all-users"), "cohort"),
+        (("fetch", "events", "--from", "2026-01-01"), "--to"),
+        (("fetch", "events", "--from", "2026-01-02", "--to", "2026-01-01"), "2026-01-02"),
+        (("fetch", "events", "--from", "2026-01-01", "--to", "2999-01-01"), "is in the future"),
+        (("fetch", "events", "--from", "2026-01-01", "--to", "2026-01-01", "--chunk-days", "101"), "--chunk-days"),
+        (("fetch", "funnels"), "funnels"),
+        (("retry", "profiles"), "no sync to take up again"),
+        (("plan", "profiles"), "no sync of profiles yet"),
+        (("sandbox", "--fault", '{"do": "nothing"}'), "--fault"),
+    ],
+)
+def test_invalid_arguments_are_three_and_nothing_is_sent(
+    mp: Mp, sandbox: Sandbox, arguments: tuple[str, ...], words: str
+) -> None:
+    """Red when a wrong command line keeps Typer's own code, which is 2."""
+    assert mp(*arguments) == 3
+    assert mp.out == ""
+    assert words in mp.err
+    assert "Traceback" not in mp.err
+    assert sandbox.journal.requests == []
+
+
+def test_an_unknown_region_is_three(mp: Mp, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when the region is not looked at."""
+    monkeypatch.delenv("MP_QUERY_URL")
+    monkeypatch.setenv("MP_REGION", "mars")
+    assert mp("fetch", "profiles") == 3
+    assert "MP_REGION 'mars' is unknown: use one of us, eu, in" in mp.err
+
+
+def test_workers_without_parallel_are_told_to_do_nothing_and_too_many_are_capped(mp: Mp, sandbox: Sandbox) -> None:
+    """Red without the line in `check_settings`, and without the cap."""
+    assert mp("fetch", "profiles", "--workers", "3") == 0
+    assert "Warning: --workers does nothing without --parallel" in mp.err
+    with pytest.warns(UserWarning, match="9 workers wished for"):
+        assert mp("fetch", "profiles", "-p", "--workers", "9") == 0
+
+
+def test_filters_reach_mixpanel(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when an option is not put into the config."""
+    where = 'properties["plan"] == "pro"'
+    options = (
+        "--where",
+        where,
+        "--output-properties",
+        "plan,$email",
+        "--page-size",
+        "7",
+        "--max-removed-fraction",
+        "1",
+    )
+    assert mp("fetch", "profiles", *options) == 0
+    asked = sandbox.journal.requests[0].params
+    assert asked["where"] == where
+    assert json.loads(asked["output_properties"]) == ["plan", "$email"]
+    assert asked["page_size"] == "7"
+    sandbox.journal.clear()
+    assert mp("fetch", "profiles", "-c", "1001", "--max-removed-fraction", "1") == 0
+    assert json.loads(sandbox.journal.requests[0].params["filter_by_cohort"]) == {"id": 1001}
+    sandbox.journal.clear()
+    assert mp("fetch", "events", "--from", "2026-01-01", "--to", "2026-01-01", "-e", "Signup", "-e", "A,B") == 0
+    assert json.loads(sandbox.journal.requests[0].params["event"]) == ["Signup", "A", "B"]
+
+
+def test_names_may_be_repeated_separated_or_a_json_list() -> None:
+    """Red when a JSON list is split at its commas."""
+    assert names(None) is None
+    assert names(["a, b", "c"]) == ["a", "b", "c"]
+    assert names(['["a, b", "c"]']) == ["a, b", "c"]
+    with pytest.raises(ConfigurationError):
+        names(["[1, 2"])
+
+
+def test_a_spent_hour_stops_the_sync_and_says_when(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when the resource's client has a ledger of its own."""
+    account = Ledger(tmp_path / "home" / LEDGER_FILE).account(
+        sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query"
+    )
+    for _ in range(60):
+        account.take("page 0")
+    assert mp("fetch", "profiles", "-p") == 1
+    assert re.search(r"Error: page 0: all 60 requests of the hour are spent, room again in \d+ s", mp.err)
+    assert sandbox.journal.requests == []
+
+
+def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when the ledger of the run is not the one that is read."""
+    assert mp("status") == 0
+    assert (mp.result["profiles"], mp.result["events"]) == (None, None)
+    mp("fetch", "profiles", "-p")
+    mp("fetch", "events", "-p", "--from", "2026-01-01", "--to", "2026-01-03", "--chunk-days", "1")
+    sandbox.journal.clear()
+    assert mp("status") == 0
+    assert (mp.result["profiles"]["rows"], mp.result["profiles"]["last_run_status"]) == (45, "SUCCESS")
+    assert mp.result["events"]["date_ranges"] == [["2026-01-01", "2026-01-03"]]
+    assert (mp.result["quota"]["queries"]["left"], mp.result["quota"]["exports"]["left"]) == (59, 57)
+    assert mp("plan", "profiles") == 0
+    assert (mp.result["requests"], mp.result["counted_requests"], mp.result["left"]) == (5, 1, 59)
+    assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31") == 0
+    assert (mp.result["requests"], mp.result["left"], mp.result["fits"]) == (53, 57, True)
+    assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31", "--chunk-days", "5") == 0
+    assert (mp.result["requests"], mp.result["fits"]) == (73, False)
+    assert mp.result["wait_seconds"] > 3000
+    assert mp("status", "--format", "table") == 0
+    assert "profiles: rows" in mp.out
+    assert sandbox.journal.requests == [], "nothing was asked of Mixpanel"
+
+
+def test_status_says_why_the_last_run_failed(mp: Mp, sandbox: Sandbox) -> None:
+    """Red without the look at the run's failed steps."""
+    sandbox.faults.append(Fault("engage", "status:403", times=None))
+    mp("fetch", "profiles")
+    assert mp("status") == 0
+    profiles = mp.result["profiles"]
+    assert (profiles["last_sync"], profiles["last_run_status"]) == (None, "FAILURE")
+    assert "page 0: Mixpanel answered 403" in profiles["last_run_error"]
+
+
+def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the demo leaves MP_DUCKDB_PATH or MP_QUERY_URL as they are: real data would be replaced."""
+    real = tmp_path / "real.duckdb"
+    monkeypatch.setenv("MP_DUCKDB_PATH", str(real))
+    assert mp("demo", "--profiles", "3000", "--latency", "0") == 0
+    database = tmp_path / "home" / "demo" / "mixpanel.duckdb"
+    assert "Stored 3,000 profiles from 3 pages" in mp.out
+    assert f"DAGSTER_HOME={database.parent} " in mp.out
+    assert not real.exists()
+    assert sandbox.journal.requests == []
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    assert mp("demo", "--profiles", "1000", "--latency", "0") == 0, "fewer profiles than last time are no mishap here"
+    with duckdb.connect(str(database)) as connection:
+        assert connection.execute("select count(*) from mixpanel.mixpanel.profiles").fetchall() == [(1000,)]
+
+
+def test_the_demos_query_line_works(mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when the table's name is ambiguous, or the path is not quoted: this home has a space and a quote."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "it's my home"))
+    assert mp("demo", "--profiles", "10", "--latency", "0") == 0
+    [line] = [line for line in mp.out.splitlines() if "import sys, duckdb" in line]
+    shown = subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
+    assert "distinct_id" in shown
+
+
+def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) -> None:
+    """Red when the lines stay in a buffer, and when Ctrl-C is an error."""
+    command = [sys.executable, "-m", "mixpanel_assets", "sandbox", "--profiles", "10"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(6)]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    pattern = r"export (MP_\w+)='(.*)'\n" if os.name != "nt" else r"\$env:(MP_\w+) = '(.*)'\n"
+    exported = {match[1] for match in (re.fullmatch(pattern, line) for line in lines) if match}
+    assert exported == set(sandbox.environment)
+
+
+def test_dagster_yaml_of_the_package_is_that_of_the_repository() -> None:
+    """A home that `mp` makes must have the limits of the clone's. Red when one of the two is changed."""
+    root = Path(__file__).parent.parent
+    assert (root / "mixpanel_assets" / "dagster.yaml").read_bytes() == (
+        root / "dagster_home" / "dagster.yaml"
+    ).read_bytes()
+
+
+def test_a_settings_file_that_is_there_stays(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when `prepare_home` always writes."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    assert mp("status") == 0
+    assert (tmp_path / "home" / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
+
+
+def test_a_home_that_cannot_be_made_is_one_line(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red without the translation in `prepare_home`."""
+    (tmp_path / "home").write_text("a file where a folder should be")
+    assert mp("fetch", "profiles") == 3
+    assert re.fullmatch(r"Error: cannot make the Dagster home .*: set DAGSTER_HOME to a folder of yours\n", mp.err)
+
+
+@pytest.mark.parametrize("command", [(), ("fetch", "profiles"), ("fetch", "events"), ("plan", "events"), ("demo",)])
+def test_help_is_there(mp: Mp, command: tuple[str, ...]) -> None:
+    """Red when an option's declaration is broken."""
+    assert mp(*command, "--help") == 0
+    assert "Usage: mp" in mp.out or "Usage: " in mp.out
