@@ -5,6 +5,7 @@ import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -272,7 +273,7 @@ class TestRefusals:
         ],
     )
     def test_bad_settings_are_refused_before_the_first_request(
-        self, pipeline: EventsPipeline, first: str, last: str, config: dict[str, object], words: str
+        self, pipeline: EventsPipeline, first: str, last: str, config: dict[str, Any], words: str
     ) -> None:
         outcome = pipeline.sync(first, last, **config)
         assert not outcome.success

@@ -20,7 +20,7 @@ from mixpanel_assets import event_lines, event_sync
 from mixpanel_assets.errors import Cancelled
 from mixpanel_assets.event_staging import EventsFolder
 from mixpanel_assets.event_sync import ChunkResult, EventsPlan
-from mixpanel_assets.mixpanel import export
+from mixpanel_assets.mixpanel import export, json_text
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.retry import RetryPolicy
@@ -223,7 +223,7 @@ class TestUnusualLines:
             assert usual == "no event name"
             return
         assert isinstance(usual, tuple)
-        assert usual[0] == event_lines.json_text.repaired(line)[0] + b"\n"
+        assert usual[0] == json_text.repaired(line)[0] + b"\n"
 
 
 class TestLineReading:

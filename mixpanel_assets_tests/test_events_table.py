@@ -1,0 +1,193 @@
+"""Staged lines of events as rows of a real DuckDB file: keys, times, and rows that have no place."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixpanel_assets import event_lines, events_table
+from mixpanel_assets.event_staging import EventsFolder, RangeResult
+from mixpanel_assets.events_table import StagedEvents, StoredDay
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.warehouse import Warehouse
+
+DAY, NEXT = "2026-01-01", "2026-01-02"
+NOON = 1_767_268_800  # of DAY, in UTC
+
+
+class Table:
+    """Loads lines into a table, and looks at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "staging"
+        self.warehouse = Warehouse(folder / "warehouse.duckdb")
+        self.loads = 0
+
+    def load(self, *events: dict[str, Any] | str, days: tuple[str, str] = (DAY, DAY), where: str | None = None) -> None:
+        """Publish events of a range: properties (of an event named "e") or whole lines."""
+        self.loads += 1
+        query = EventsQuery(where=where)
+        folder = EventsFolder(self.root, f"run{self.loads}")
+        lines = [
+            event if isinstance(event, str) else f'{{"event":"e","properties":{json.dumps(event)}}}' for event in events
+        ]
+        asked_at = datetime.datetime(2026, 2, 1, self.loads, tzinfo=datetime.timezone.utc)
+        with folder.new_file() as (file, stream):
+            stream.write("".join(line + "\n" for line in lines).encode())
+            stream.close()
+            assert event_lines.are_usual(file, len(lines))
+            result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
+            result = folder.sign(folder.place(file, result, ()))
+        with self.warehouse.transaction() as connection:
+            events_table.publish(connection, StagedEvents(self.root, query, (result,)))
+
+    def query(self, sql: str) -> list[Any]:
+        with self.warehouse.reading() as connection:
+            return connection.execute(sql).fetchall()
+
+    def values(self, name: str) -> list[Any]:
+        """A property of all rows, sorted."""
+        return sorted(
+            json.loads(properties).get(name) for (properties,) in self.query("select properties::varchar from events")
+        )
+
+    def day(self, day: str = DAY) -> StoredDay:
+        with self.warehouse.reading() as connection:
+            return events_table.stored(connection).days[day]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path)
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """Properties of one event; a change to None leaves the property out."""
+    whole = {"time": NOON, "distinct_id": "a", "$insert_id": "i", "mp_processing_time_ms": 1, **changes}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+class TestKeys:
+    def test_of_equal_keys_the_one_processed_last_stays(self, table: Table) -> None:
+        versions = [event(version=n, mp_processing_time_ms=n) for n in (5, 20, 3)]
+        table.load(*versions)
+        # Red when the order is that of text, where 5 is beyond 20, or ascending.
+        assert table.values("version") == [20]
+        assert table.day() == StoredDay(rows=1, duplicates=2, rejected=0, new=1, changed=0, gone=0)
+
+    @pytest.mark.parametrize("other", [{"distinct_id": "b"}, {"time": NOON + 1}, {"$insert_id": "j"}])
+    def test_a_key_is_all_of_its_parts(self, table: Table, other: dict[str, Any]) -> None:
+        """Red for each column that is left out of `_KEY`."""
+        table.load(event(), event(**other), '{"event":"f","properties":' + json.dumps(event()) + "}")
+        assert table.day().rows == 3
+
+    def test_seconds_and_milliseconds_are_one_key(self, table: Table) -> None:
+        table.load(event(), event(time=NOON * 1000, mp_processing_time_ms=2))
+        assert table.values("mp_processing_time_ms") == [2]
+
+    def test_without_insert_id_the_content_is_the_key(self, table: Table) -> None:
+        bare = {"$insert_id": None, "version": 1}
+        table.load(event(**bare), event(**bare), event(**{**bare, "version": 2}))
+        # Red when `_KEY` is the columns alone.
+        assert table.values("version") == [1, 2]
+
+    def test_an_absent_distinct_id_is_a_value_of_its_own(self, table: Table) -> None:
+        table.load(event(distinct_id=None), event(distinct_id=None), event(distinct_id=""))
+        assert table.query("select distinct_id from events order by 1 nulls first") == [(None,), ("",)]
+
+    def test_a_large_number_as_id_keeps_its_digits(self, table: Table) -> None:
+        table.load(event(distinct_id=9007199254740993))
+        assert table.query("select distinct_id from events") == [("9007199254740993",)]
+
+    def test_a_filtered_load_replaces_only_its_like(self, table: Table) -> None:
+        table.load(event(version=1), event(**{"$insert_id": "j"}, version=1))
+        table.load(event(version=2), where="anything")
+        assert table.values("version") == [1, 2]
+        assert table.day() == StoredDay(rows=2, duplicates=0, rejected=0, new=0, changed=1, gone=0)
+
+    def test_hashes_that_collide_cost_no_row(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(events_table, "_KEY_COLUMNS", "1")
+        table.load(event(), event(distinct_id="b"))
+        # Red when the hash alone decides.
+        assert table.day().rows == 2
+
+
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("time", "microsecond"),
+        [
+            (NOON, 0),
+            (NOON * 1000 + 7, 7000),
+            (NOON + 0.25, 250_000),
+            (str(NOON), 0),
+            (f"{NOON}.5", 500_000),
+            (NOON * 1000 + 0.5, 500),
+        ],
+    )
+    def test_every_readable_time(self, table: Table, time: Any, microsecond: int) -> None:
+        table.load(event(time=time))
+        expected = datetime.datetime(2026, 1, 1, 12, microsecond=microsecond)  # noqa: DTZ001 the column has no zone
+        assert table.query("select event_time from events") == [(expected,)]
+
+    @pytest.mark.parametrize("time", [None, "noon", True, [1], {}, 1e300, -1e300, "inf", "nan"])
+    def test_a_time_that_cannot_be_read_sets_the_row_aside(self, table: Table, time: Any) -> None:
+        table.load(event(), event(time=time, distinct_id="b"))
+        assert table.day() == StoredDay(rows=1, duplicates=0, rejected=1, new=1, changed=0, gone=0)
+        [(source, reason, row)] = table.query("select source, reason, row from rejected_rows")
+        assert (source, reason) == (f"{DAY} to {DAY}", "no readable time")
+        assert json.loads(row) == {"event": "e", "properties": event(time=time, distinct_id="b")}
+
+    @pytest.mark.parametrize("seconds", [-12 * 3600 - 1, 12 * 3600, 86_400 * 400])
+    def test_a_time_outside_the_days_asked_for_sets_the_row_aside(self, table: Table, seconds: int) -> None:
+        table.load(event(), event(time=NOON + seconds, distinct_id="b"))
+        # Red without the second case of `_REASON`.
+        assert (table.day().rows, table.day().rejected) == (1, 1)
+        assert table.query("select reason from rejected_rows") == [("outside the days asked for",)]
+
+    @pytest.mark.parametrize("seconds", [-12 * 3600, 12 * 3600 - 1])
+    def test_the_first_and_last_second_belong_to_the_day(self, table: Table, seconds: int) -> None:
+        table.load(event(time=NOON + seconds))
+        assert table.day().rows == 1
+
+
+class TestDays:
+    def test_only_the_days_that_came_are_replaced(self, table: Table) -> None:
+        table.load(event(version=1), event(version=1, time=NOON + 86_400), days=(DAY, NEXT))
+        table.load(event(version=2), days=(DAY, DAY))
+        assert table.values("version") == [1, 2]
+        assert table.day().changed == 1
+        assert table.day(NEXT).new == 1
+
+    def test_rows_set_aside_go_with_the_days_they_came_with(self, table: Table) -> None:
+        table.load(event(time="noon"), days=(DAY, NEXT))
+        table.load(days=(NEXT, NEXT))
+        assert len(table.query("from rejected_rows")) == 1
+        table.load(days=(DAY, "2026-01-03"))
+        assert table.query("from rejected_rows") == []
+
+    def test_a_failed_load_leaves_the_table_as_it_was(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+        table.load(event(version=1))
+
+        def fails(*_: Any) -> None:
+            raise RuntimeError("killed")
+
+        monkeypatch.setattr(events_table, "_write_days", fails)
+        with pytest.raises(RuntimeError):
+            table.load(event(version=2))
+        assert table.values("version") == [1]
+        assert table.day().new == 1
+
+    def test_days_that_differ_from_their_load_are_named(self, table: Table) -> None:
+        table.load(event(), event(time=NOON + 86_400), days=(DAY, NEXT))
+        with table.warehouse.transaction() as connection:
+            connection.execute("delete from events where event_time::date = '2026-01-02'")
+            assert events_table.differing_days(connection) == [NEXT]
+
+    def test_repeated_keys_are_counted_within_bounds(self, table: Table) -> None:
+        table.load(event(), event(time=NOON + 86_400), days=(DAY, NEXT))
+        with table.warehouse.transaction() as connection:
+            connection.execute("insert into events from events")
+            assert events_table.repeated_keys(connection, None, None) == 2
+            assert events_table.repeated_keys(connection, DAY, DAY) == 1
