@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -107,8 +108,10 @@ class TestCancel:
         """Red when the wait is a sleep: lasts 100 s."""
         stop = threading.Event()
         threading.Timer(0.05, stop.set).start()
+        began = time.monotonic()
         with pytest.raises(Cancelled, match="while waiting to try again"):
             retrier(stop).call(failing(TransientError("busy", retry_after=100.0)))
+        assert time.monotonic() - began < 50
 
 
 def _unexpected() -> NoReturn:

@@ -20,7 +20,7 @@ def make(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["mixpanel.duckdb", "data.db", 'we"ird name.duckdb', "main.duckdb", "ключ.duckdb"])
 def test_tables_lie_in_schema_mixpanel_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
-    # Red with plain `use mixpanel`: ambiguous in mixpanel.duckdb.
+    # Red without `use`: they lie in schema main. Red with an unquoted catalog: the names with odd characters.
     warehouse = Warehouse(make(tmp_path / name))
     with warehouse.reading() as connection:
         assert count(connection, "select count(*) from t") == 100_000
