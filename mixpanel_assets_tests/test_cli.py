@@ -19,13 +19,15 @@ import pytest
 from mixpanel_assets.cli.fetch import names
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
 
 SECRET = "sandbox-secret-4711"
+
+on_posix = pytest.mark.skipif(os.name == "nt", reason="a POSIX shell, POSIX signals")
 
 
 @pytest.fixture
@@ -230,16 +232,42 @@ def test_names_may_be_repeated_separated_or_a_json_list() -> None:
         names(["[1, 2"])
 
 
+def queries(sandbox: Sandbox, tmp_path: Path) -> Account:
+    ledger = Ledger(tmp_path / "home" / LEDGER_FILE)
+    return ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query")
+
+
 def test_a_spent_hour_stops_the_sync_and_says_when(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when the resource's client has a ledger of its own."""
-    account = Ledger(tmp_path / "home" / LEDGER_FILE).account(
-        sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query"
-    )
+    account = queries(sandbox, tmp_path)
     for _ in range(60):
         account.take("page 0")
     assert mp("fetch", "profiles", "-p") == 1
     assert re.search(r"Error: page 0: all 60 requests of the hour are spent, room again in \d+ s", mp.err)
     assert sandbox.journal.requests == []
+
+
+def test_a_sync_that_does_not_fit_stops_after_page_0(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Where session pages count, 2 requests are left, and 5 pages are needed. Red without `keep_to` in the first op."""
+    account = queries(sandbox, tmp_path)
+    account.block(0, session_page=True)
+    for _ in range(58):
+        account.take("page 0")
+    assert mp("fetch", "profiles", "-p") == 1
+    assert "4 requests, 4 of them counted: 1 of the hour's 60 are left" in mp.err
+    assert "stopped: sync later, or with on_quota=wait" in mp.err
+    assert len(sandbox.journal.requests) == 1
+
+
+def test_a_sync_of_most_of_the_hour_warns_before_it_fetches(mp: Mp, sandbox: Sandbox) -> None:
+    """48 pages are 80% of 60. Red without the warning in `_announce`."""
+    assert mp("fetch", "profiles", "-p", "--page-size", "1") == 0
+    assert "of the hourly quota" not in mp.err, "45 pages are less"
+    for number in range(3):
+        sandbox.population.add(f"new-{number}", {})
+    assert mp("fetch", "profiles", "-p", "--page-size", "1") == 0
+    first = mp.err.splitlines()[0]
+    assert first.startswith("48 pages are 80% of the hourly quota of 60 queries")
 
 
 def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
@@ -284,7 +312,8 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
     assert mp("demo", "--profiles", "3000", "--latency", "0") == 0
     database = tmp_path / "home" / "demo" / "mixpanel.duckdb"
     assert "Stored 3,000 profiles from 3 pages" in mp.out
-    assert f"DAGSTER_HOME={database.parent} " in mp.out
+    assert str(database) in mp.out
+    assert str(database.parent) in mp.out.splitlines()[-1], "the line that opens the UI"
     assert not real.exists()
     assert sandbox.journal.requests == []
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -293,6 +322,7 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
         assert connection.execute("select count(*) from mixpanel.mixpanel.profiles").fetchall() == [(1000,)]
 
 
+@on_posix
 def test_the_demos_query_line_works(mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when the table's name is ambiguous, or the path is not quoted: this home has a space and a quote."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "it's my home"))
@@ -302,6 +332,7 @@ def test_the_demos_query_line_works(mp: Mp, sandbox: Sandbox, tmp_path: Path, mo
     assert "distinct_id" in shown
 
 
+@on_posix
 def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) -> None:
     """Red when the lines stay in a buffer, and when Ctrl-C is an error."""
     command = [sys.executable, "-m", "mixpanel_assets", "sandbox", "--profiles", "10"]
@@ -312,8 +343,7 @@ def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) 
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in errors
-    pattern = r"export (MP_\w+)='(.*)'\n" if os.name != "nt" else r"\$env:(MP_\w+) = '(.*)'\n"
-    exported = {match[1] for match in (re.fullmatch(pattern, line) for line in lines) if match}
+    exported = {match[1] for match in (re.fullmatch(r"export (MP_\w+)='(.*)'\n", line) for line in lines) if match}
     assert exported == set(sandbox.environment)
 
 
