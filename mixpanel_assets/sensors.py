@@ -1,6 +1,6 @@
-"""Sensors that start the targeted retry after a partial failure.
+"""Sensors: two that start the targeted retry after a partial failure, and one that clears away dead runs.
 
-Off until somebody turns them on. They keep no state: how often a sync was tried again is counted by the runs that say
+The retries are off until somebody turns them on. They keep no state: how often a sync was tried again is counted by the runs that say
 so in a tag. Whether Mixpanel's hour has room is asked of the ledger before, so that no retry is started only to fail.
 """
 
@@ -15,6 +15,7 @@ from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.budgets import Budget, budget
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.executor.run_locks import bury_dead_runs
 from mixpanel_assets.jobs import (
     retry_failed_event_ranges,
     retry_failed_profile_pages,
@@ -75,7 +76,19 @@ def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpan
     return _retry(context.instance, _Owed(f"{len(days)} days", noted.run_id, needs), active)
 
 
-SENSORS = (retry_failed_profile_pages_sensor, retry_failed_event_ranges_sensor)
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    # It launches nothing; Dagster wants to know for what it is.
+    target=[PROFILES_KEY, EVENTS_KEY],
+    description="Reports runs failed whose process was killed, and frees their slots, which would keep others queued.",
+)
+def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    buried = bury_dead_runs(context.instance)
+    return dg.SkipReason(f"reported as failed: {', '.join(buried)}" if buried else "no run has died")
+
+
+SENSORS = (retry_failed_profile_pages_sensor, retry_failed_event_ranges_sensor, dead_runs_sensor)
 
 
 def _retry(instance: dg.DagsterInstance, owed: _Owed, active: str | None) -> _Answer:
