@@ -49,6 +49,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / "export_starts"),
                 ledger=Ledger(settings.home() / LEDGER_FILE),
+                hash_salt=settings.hash_salt(),
             )
         return self._client.waiting_for_quota() if on_quota == "wait" else self._client
 

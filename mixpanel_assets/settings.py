@@ -11,7 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
+
 from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
+from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 
 QUERY_URLS = {
     "us": "https://mixpanel.com/api/query",
@@ -89,6 +92,22 @@ def timezone() -> ZoneInfo:
         ) from None
 
 
+def hash_salt() -> str:
+    """What makes hashed properties hard to guess, `MP_HASH_SALT`: a secret; by default there is none."""
+    return _variable("MP_HASH_SALT")
+
+
+def property_filter() -> PropertyFilter:
+    """Which properties may be kept, in all syncs: `MP_INCLUDE_PROPERTIES`, `MP_EXCLUDE_PROPERTIES` and
+    `MP_HASH_PROPERTIES`, each names with commas between, or a JSON list of names.
+
+    Raises:
+        ConfigurationError: a list cannot be read.
+    """
+    include = _names("MP_INCLUDE_PROPERTIES")
+    return PropertyFilter(include or None, _names("MP_EXCLUDE_PROPERTIES"), _names("MP_HASH_PROPERTIES"))
+
+
 def events_start_date() -> datetime.date:
     """The first partition of `mixpanel/events`: `MP_EVENTS_START_DATE`.
 
@@ -100,6 +119,16 @@ def events_start_date() -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(f"MP_EVENTS_START_DATE {text!r} is not a date: write it as 2024-01-31") from None
+
+
+def _names(variable: str) -> tuple[str, ...]:
+    text = _variable(variable)
+    if not text.startswith("["):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    try:
+        return tuple(msgspec.json.decode(text, type=list[str]))
+    except msgspec.MsgspecError:
+        raise ConfigurationError(f'{variable} is no list of names: write it as ["$email", "$phone"]') from None
 
 
 def _variable(name: str) -> str:

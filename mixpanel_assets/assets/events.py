@@ -15,6 +15,7 @@ from pydantic import Field
 
 from mixpanel_assets import event_reports, event_sync, partitions, settings, table_schemas
 from mixpanel_assets.assets.failures import one_line_errors
+from mixpanel_assets.assets.kept_properties import kept_properties
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.event_sync import ChunkResult, EventsPlan, Range
@@ -36,6 +37,15 @@ class EventsConfig(dg.Config):
     chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    include_properties: list[str] | None = Field(
+        default=None, description="Store only these properties (default: all). Others never reach a file or table."
+    )
+    exclude_properties: list[str] = Field(
+        default=[], description="Store none of these properties; they never reach a file or table."
+    )
+    hash_properties: list[str] = Field(
+        default=[], description="Store these as SHA-256 of their value, keyed with MP_HASH_SALT where that is set."
+    )
     on_quota: str = Field(
         default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
@@ -50,7 +60,11 @@ class EventsConfig(dg.Config):
             ConfigurationError: a setting is out of range.
         """
         check_choice(self.on_quota)
-        query = EventsQuery(None if self.events is None else tuple(self.events), self.where)
+        query = EventsQuery(
+            None if self.events is None else tuple(self.events),
+            self.where,
+            kept_properties(self.include_properties, self.exclude_properties, self.hash_properties),
+        )
         query.check()
         return query
 

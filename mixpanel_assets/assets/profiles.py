@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mixpanel_assets import plans, reports, snapshots, table_schemas
 from mixpanel_assets.assets.failures import one_line_errors
+from mixpanel_assets.assets.kept_properties import kept_properties
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.engage import ProfileQuery
@@ -38,6 +39,18 @@ class ProfilesConfig(dg.Config):
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
     )
     data_group_id: str | None = Field(default=None, description="Group profiles of this group, instead of users.")
+    include_properties: list[str] | None = Field(
+        default=None, description="Store only these properties (default: all). Others never reach a file or table."
+    )
+    exclude_properties: list[str] = Field(
+        default=[], description="Store none of these properties; they never reach a file or table."
+    )
+    hash_properties: list[str] = Field(
+        default=[],
+        description=(
+            "Store these as SHA-256 of their value, keyed with MP_HASH_SALT if that is set. $distinct_id: the id too."
+        ),
+    )
     max_removed_fraction: float = Field(
         default=0.5, description="Refuse a snapshot that would remove a larger share of the stored profiles (0 to 1)."
     )
@@ -64,6 +77,7 @@ class ProfilesConfig(dg.Config):
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,
             data_group_id=self.data_group_id,
+            kept=kept_properties(self.include_properties, self.exclude_properties, self.hash_properties),
         )
         query.check()
         return query

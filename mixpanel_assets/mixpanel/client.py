@@ -19,6 +19,7 @@ from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
+from mixpanel_assets.mixpanel.property_filter import SievedLines
 from mixpanel_assets.mixpanel.quota import Account, Ledger
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
@@ -36,6 +37,7 @@ class MixpanelClient:
         stop: Set it to end waits and further attempts at once.
         export_starts: Spaces the starts of exports; default: this process alone.
         ledger: Counts requests against the hourly quota; default: those of this client alone.
+        hash_salt: Makes hashes of properties hard to guess.
 
     `queries` and `exports` are the accounts of the two APIs in the ledger.
     """
@@ -48,7 +50,9 @@ class MixpanelClient:
         stop: threading.Event | None = None,
         export_starts: StartRate | None = None,
         ledger: Ledger | None = None,
+        hash_salt: str = "",
     ) -> None:
+        self._hash_salt = hash_salt
         self._project = project
         self._policy = policy or RetryPolicy()
         self._stop = stop or threading.Event()
@@ -134,7 +138,8 @@ class MixpanelClient:
         """
         request = export.export_request(self._project.export_url, query, from_date, to_date)
         self._export_starts.wait_for_turn(self._stop)
-        return export.save_body(self._send(request, self.exports, retrier), request.what, file, self._stop)
+        sink = file if query.kept.keeps_all else SievedLines(file, query.kept, self._hash_salt)
+        return export.save_body(self._send(request, self.exports, retrier), request.what, sink, self._stop)
 
     def waiting_for_quota(self) -> "MixpanelClient":
         """This client, its connections and its ledger, but waiting where the hour is spent instead of giving up."""
@@ -157,7 +162,7 @@ class MixpanelClient:
         response = self._send(request, self.queries, retrier, session_page=session_id is not None)
         body = self._transport.read(response, request.what)
         try:
-            return body, engage.parse_page(body, page)
+            return body, engage.parse_page(body, page, query.kept, self._hash_salt)
         except MixpanelError:
             # The same error again, but quoting the body without the credentials, should it repeat them.
             return body, engage.parse_page(self._transport.redact(body.decode(errors="replace")).encode(), page)

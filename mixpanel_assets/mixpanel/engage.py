@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mixpanel_assets.errors import ConfigurationError, TransientError
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.http import Request, error_in_body
+from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
 
 
 class MalformedPageError(TransientError):
@@ -29,6 +30,7 @@ class ProfileQuery:
         output_properties: Only these properties.
         page_size: Profiles per page wished for; the server's answer decides.
         data_group_id: Group profiles of this group instead of users; a signed 64-bit integer as text.
+        kept: Which of the properties that come are kept.
     """
 
     where: str | None = None
@@ -37,6 +39,7 @@ class ProfileQuery:
     output_properties: tuple[str, ...] | None = None
     page_size: int | None = None
     data_group_id: str | None = None
+    kept: PropertyFilter = KEEP_ALL
 
     def check(self) -> None:
         """Refuse what Mixpanel would misunderstand or silently ignore.
@@ -58,6 +61,7 @@ class ProfileQuery:
             raise ConfigurationError("data_group_id must be a whole number, written as text")
         if self.data_group_id is not None and self.cohort_id is not None:
             raise ConfigurationError("data_group_id and cohort_id cannot be combined: cohorts hold users, not groups")
+        self.kept.check()
 
     @property
     def filter_text(self) -> str | None:
@@ -141,8 +145,8 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
     return Request("POST", f"{query_url}/engage", what=f"page {page}", form=form)
 
 
-def parse_page(body: bytes, page: int) -> EngagePage:
-    """Read a response body.
+def parse_page(body: bytes, page: int, kept: PropertyFilter = KEEP_ALL, salt: str = "") -> EngagePage:
+    """Read a response body, and of the properties what may be kept.
 
     Raises:
         MalformedPageError: the body is not a whole page, or not the one that was asked for.
@@ -164,7 +168,7 @@ def parse_page(body: bytes, page: int) -> EngagePage:
     served_page = _number(members, "page")
     if served_page not in (None, page):
         raise MalformedPageError(f"{what}: the server sent page {served_page} instead")
-    rows = [_profile(number, text) for number, text in enumerate(results)]
+    rows = [_kept(_profile(number, text), kept, salt) for number, text in enumerate(results)]
     return EngagePage(
         page=page,
         page_size=_number(members, "page_size"),
@@ -193,6 +197,16 @@ def _profile(number: int, text: json_text.Text) -> ProfileRow | RejectedRow:
         return ProfileRow(distinct_id, None)
     if not properties.startswith("{"):
         return _rejected(number, "$properties is not an object", text)
+    return ProfileRow(distinct_id, properties)
+
+
+def _kept(row: ProfileRow | RejectedRow, kept: PropertyFilter, salt: str) -> ProfileRow | RejectedRow:
+    if kept.keeps_all:
+        return row
+    if isinstance(row, RejectedRow):
+        return RejectedRow(row.row_number, row.reason, "withheld, as it may hold properties that must not be kept")
+    distinct_id = digest(row.distinct_id.encode(), salt) if PROFILE_ID in kept.hashed else row.distinct_id
+    properties = None if row.properties is None else kept.sieved(row.properties.encode(), salt).decode()
     return ProfileRow(distinct_id, properties)
 
 

@@ -9,13 +9,14 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 import requests
 import urllib3
 
 from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
 from mixpanel_assets.mixpanel.http import Request
+from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PropertyFilter
 
 _BLOCK = 256 * 1024
 _ANY_GZIP = zlib.MAX_WBITS | 16
@@ -25,6 +26,13 @@ class BrokenExportError(TransientError):
     """An export that is not whole, whatever its status said."""
 
 
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    def write(self, block: bytes, /) -> object:
+        """Take the next bytes."""
+
+
 @dataclass(frozen=True)
 class EventsQuery:
     """Which events. None means: all.
@@ -32,10 +40,12 @@ class EventsQuery:
     Attributes:
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
+        kept: Which of the properties that come are kept.
     """
 
     events: tuple[str, ...] | None = None
     where: str | None = None
+    kept: PropertyFilter = KEEP_ALL
 
     def check(self) -> None:
         """Refuse what Mixpanel would misunderstand or silently ignore.
@@ -47,6 +57,7 @@ class EventsQuery:
             raise ConfigurationError("where is empty: leave it out to fetch all events")
         if self.events is not None and not all(name.strip() for name in self.events or ("",)):
             raise ConfigurationError("events must name at least one event, and no empty names")
+        self.kept.check_for_events()
 
     def params(self) -> dict[str, str]:
         """The query as URL parameters."""
@@ -71,7 +82,7 @@ def export_request(export_url: str, query: EventsQuery, from_date: str, to_date:
     )
 
 
-def save_body(response: requests.Response, what: str, file: BinaryIO, stop: threading.Event) -> int:
+def save_body(response: requests.Response, what: str, file: Sink, stop: threading.Event) -> int:
     """Write the body to a file as it comes, and close the response. Returns the number of lines.
 
     Raises:
