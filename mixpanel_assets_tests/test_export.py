@@ -189,19 +189,17 @@ class TestUnusualLines:
 
     def test_what_is_no_event_is_set_aside(self, tmp_path: Path) -> None:
         good = b'{"event":"a","properties":{}}'
-        lines = [
-            good,
-            b"7",
-            b"[1]",
-            b'{"properties":{}}',
-            b'{"event":null,"properties":{}}',
-            b'{"event":"","properties":{}}',
-        ]
-        content, made = self.lines(tmp_path, *lines, b'{"event":"a"}', b'{"event":"a","properties":[]}')
+        nameless = (b'{"properties":{}}', b'{"event":null,"properties":{}}', b'{"event":"","properties":{}}')
+        bare = (b'{"event":"a"}', b'{"event":"a","properties":[]}')
+        content, made = self.lines(tmp_path, good, b"7", b"[1]", *nameless, *bare)
         assert content == good + b"\n"
         reasons = ["not an object"] * 2 + ["no event name"] * 3 + ["no properties"] * 2
         assert [row.reason for row in made.set_aside] == reasons
         assert [row.row for row in made.set_aside] == [1, 2, 3, 4, 5, 6, 7]
+
+    def test_a_name_that_only_looks_like_event_is_none(self, tmp_path: Path) -> None:
+        """Red without `begins_well`: the line has the length of a usual one."""
+        assert self.lines(tmp_path, b'{"Event":"a","properties":{}}')[0] == b""
 
     def test_a_number_is_a_name(self, tmp_path: Path) -> None:
         assert self.lines(tmp_path, b'{"event":124,"properties":{}}')[0] == b'{"event":"124","properties":{}}\n'
