@@ -90,6 +90,8 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         "(distinct_id varchar, properties json, last_seen timestamp, synced_at timestamptz, "
         "sync_filter varchar, data_group_id varchar)"
     )
+    for column in ("sync_filter", "data_group_id"):  # A table of an earlier version has neither.
+        connection.execute(f"alter table {TABLE} add column if not exists {column} varchar")
     connection.execute(
         f"create table if not exists {REJECTED_TABLE} "
         "(asset varchar, source varchar, row_number bigint, reason varchar, row varchar, synced_at timestamptz)"

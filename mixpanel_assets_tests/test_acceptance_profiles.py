@@ -186,7 +186,7 @@ def pipelines(instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.
 
 
 def seed(pipeline: Pipeline) -> dict[str, str | None]:
-    """An old table: most profiles as they once were, and one that is gone."""
+    """An old table, with the columns of an early version: most profiles as they once were, and one that is gone."""
     old: dict[str, str | None] = {key: '{"old":true}' for n, key in enumerate(pipeline.truth()) if n % 3}
     old[GONE] = '{"old":true}'
     with duckdb.connect(str(pipeline.database)) as connection:
