@@ -92,7 +92,7 @@ class TestKill:
         assert pipeline.sync().success
         old = pipeline.table()
         output, dice = tmp_path / "output.txt", random.Random(5)
-        moments = [("collect - STEP_START", delay) for delay in (0.0, 0.05, 0.1)] + [("fetch_page[p00006]", 0.0)]
+        moments = [("collect - STEP_START", delay) for delay in (0.02, 0.08)] + [("fetch_page[p00006]", 0.0)]
         for number, (words, delay) in enumerate(moments):
             change(pipeline, number)
             process = start(output)
@@ -183,7 +183,7 @@ def limit_file_size(megabytes: float) -> Callable[[], None]:
 class TestFullDisk:
     @pytest.mark.parametrize(
         ("page_size", "says"),
-        [(2000, "cannot stage in"), (100, "as it was: free space, then sync again")],
+        [(2000, "cannot stage in"), (400, "as it was: free space, then sync again")],
         ids=["while staging", "while publishing"],
     )
     def test_keeps_the_old_table(
