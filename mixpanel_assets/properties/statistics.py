@@ -34,8 +34,9 @@ KINDS = (
     "null",
 )
 
-# A time with another offset than Z stays text: DuckDB would drop the offset. So do more than six decimals.
-_TIME = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?Z?"
+# A time with another offset than Z stays text, because DuckDB would drop the offset; so does one with more than six
+# decimals, and 24:00, which would become another day.
+_TIME = r"\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):\d{2}(:\d{2}(\.\d{1,6})?)?Z?"
 _KIND = rf"""
     case served
         when 'VARCHAR' then case
@@ -90,11 +91,11 @@ def counted(rows: str) -> str:
 
 
 def different(sketch: str) -> str:
-    """An expression for the number of different values that a sketch has seen; 0 for none."""
+    """An expression for the number of different values that a sketch has seen; 0 for NULL."""
     fills = (
         f"[length(replace(substr({sketch}::varchar, level * {_SLOTS} + 1, {_SLOTS}), '0', '')) "
         f"for level in range({LEVELS})]"
     )
     first = f"coalesce(list_position([fill <= {_FULL} for fill in {fills}], true), {LEVELS})"
     seen = f"[-{_SLOTS} * ln(1 - least(fill, {_SLOTS - 0.5}) / {_SLOTS}) for fill in {fills}[{first}:]]"
-    return f"coalesce(round(pow(2, {first} - 1) * list_sum({seen}))::bigint, 0)"
+    return f"case when {sketch} is null then 0 else round(pow(2, {first} - 1) * list_sum({seen}))::bigint end"

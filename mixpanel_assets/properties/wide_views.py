@@ -53,7 +53,7 @@ def request_event_views(connection: duckdb.DuckDBPyConnection, events: Sequence[
     Raises:
         ConfigurationError: there is no such event.
     """
-    rows = connection.execute(f"select distinct event_name from {EVENTS.catalogue} where event_name is not null")
+    rows = connection.execute(f"select distinct event_name from {EVENTS.table}")
     known = sorted(name for (name,) in rows.fetchall())
     unknown = sorted(set(events) - {*known, "*"})
     if unknown:
