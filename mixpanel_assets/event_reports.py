@@ -66,8 +66,7 @@ def day_metadata(day: StoredDay) -> dict[str, Any]:
 
 def timeline_metadata(results: Sequence[ChunkResult], run_began: datetime.datetime) -> dict[str, Any]:
     """The picture of a sync: for one of its days, as it would swell the event log with each of a thousand."""
-    units = (Unit(f"{part.from_date[5:]} to {part.to_date[5:]}", part.attempts) for part in _parts(results))
-    drawn = picture(units, run_began)
+    drawn = picture((Unit(part.attempts) for part in _parts(results)), "chunks", run_began)
     return {"timeline": dg.MetadataValue.md(drawn)} if drawn else {}
 
 

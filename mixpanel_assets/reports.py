@@ -34,8 +34,10 @@ def profiles_metadata(
 ) -> Mapping[str, Any]:
     """Metadata of one `mixpanel/profiles` materialization; the picture shows requests since `run_began`."""
     failed = [result for result in results if not result.came]
-    metadata: dict[str, Any] = {
+    return {
         "failed_page_indices": dg.MetadataValue.json([result.page_index for result in failed]),
+        # Early, since the UI shows them in this order.
+        **_for_people(results, failed, run_began),
         "successful_pages": len(results) - len(failed),
         "failed_pages": len(failed),
         "total_pages": len(results),
@@ -51,12 +53,6 @@ def profiles_metadata(
         "repaired_characters": sum(result.repairs for result in results),
         "dagster/column_schema": table_schemas.PROFILES,
     }
-    if failed:
-        metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
-    drawn = picture((Unit(str(result.page_index), result.attempts) for result in results), run_began)
-    if drawn:
-        metadata["timeline"] = dg.MetadataValue.md(drawn)
-    return metadata
 
 
 def page_metadata(result: PageResult) -> dict[str, Any]:
@@ -88,6 +84,15 @@ def last_profiles_sync(metadata: Mapping[str, dg.MetadataValue[Any]]) -> LastPro
 def data_version(results: Sequence[PageResult]) -> dg.DataVersion:
     """A version that changes when the content does."""
     return dg.DataVersion(hashlib.sha256("".join(result.digest for result in results).encode()).hexdigest()[:32])
+
+
+def _for_people(
+    results: Sequence[PageResult], failed: Sequence[PageResult], run_began: datetime.datetime | None
+) -> Mapping[str, Any]:
+    """Why pages failed, and the picture of the sync, where there is something to show."""
+    reasons = _failures_table(failed) if failed else ""
+    drawn = picture((Unit(result.attempts) for result in results), "pages", run_began)
+    return {name: dg.MetadataValue.md(text) for name, text in (("failures", reasons), ("timeline", drawn)) if text}
 
 
 def _failures_table(failed: Sequence[PageResult]) -> str:

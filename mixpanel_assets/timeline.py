@@ -1,32 +1,31 @@
 """A sync as a picture: each page or chunk a bar on a time axis, so that a slow or throttled one is seen at a glance.
 
-SVG text in a Markdown image, which Dagster's UI shows as it is. Belongs here: the drawing. Does not belong here: what a
-page or chunk is (reports.py and event_reports.py say it as `Unit`).
+SVG in a Markdown image. Dagster's UI shows Markdown in place if it has fewer than 1,000 characters, and else a link: so
+the picture is drawn as fine as fits. Belongs here: the drawing. Does not belong here: what a page or chunk is
+(reports.py and event_reports.py say it as `Unit`).
 
-Units share as few lanes as they can without overlap, so the number of lanes is how many were under way at a time, and
-the picture stays small: 60 pages take 7 kB, 1,000 or 10,000 some 15 to 30 kB.
+Units share as few lanes as they can without overlap: the number of lanes is how many were under way at a time.
 """
 
-import base64
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 from mixpanel_assets.mixpanel.retry import Attempt
 
-_CAME, _FAILED, _WAITED, _INK, _GRID = "#3d9970", "#d9534f", "#f0c36d", "#555", "#e3e3e3"
-_WIDTH, _MARGIN, _LANE, _BAR, _FOOT = 560, 4, 18, 14, 34
-_DIGIT = 6.2
-_MOST_LANES = 25
-_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
+SHOWN_IN_PLACE = 1000
+_CAME, _FAILED, _WAITED = "seagreen", "crimson", "gold"
+_WIDTH, _LANE, _BAR, _FOOT = 400, 11, 9, 14
+_MOST_LANES = 20
+_PIXELS = (1, 3, 5, 8, 12, 18, 27, 40, 60, 100, _WIDTH)
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
+_MOST_TICKS = 3
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A page or chunk: what to call it, and each of its requests in order."""
+    """A page or chunk, as its requests in order."""
 
-    name: str
     attempts: Sequence[Attempt]
 
 
@@ -39,45 +38,39 @@ class _Span:
     colour: str
 
 
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    spans: list[_Span]
-
-    @property
-    def start(self) -> float:
-        return self.spans[0].start
-
-    @property
-    def end(self) -> float:
-        return max(span.end for span in self.spans)
+_Row = list[_Span]
 
 
-def picture(units: Iterable[Unit], since: datetime.datetime | None = None) -> str:
-    """The units as a Markdown image; empty when no request was sent.
+def picture(units: Iterable[Unit], what: str, since: datetime.datetime | None = None) -> str:
+    """The units as a Markdown image with a line of words; empty when no request was sent.
 
     Args:
         units: Pages or chunks, in any order.
+        what: What they are called, e.g. "pages".
         since: When the run began; requests before it belong to another sync and are left out.
     """
     rows = _rows(units, since)
     if not rows:
         return ""
-    encoded = base64.b64encode(_svg(rows).encode()).decode()
-    return f"![each page or chunk on a time axis](data:image/svg+xml;base64,{encoded})"
+    lanes = _lanes(rows)
+    seconds = max(max(_ends(row) for row in rows), 0.1)
+    failed = sum(span.colour == _FAILED for row in rows for span in row)
+    words = f"{len(rows)} {what} in {seconds:.1f} s, up to {len(lanes)} at a time"
+    if failed:
+        words += f"; {failed} requests failed (red; yellow: waits)"
+    drawings = (f"![](<data:image/svg+xml,{_svg(lanes, seconds, pixel)}>)" for pixel in _PIXELS)
+    drawn = next((each for each in drawings if len(each) + len(words) < SHOWN_IN_PLACE - 2), "")
+    return f"{drawn}\n\n{words}"
 
 
 def _rows(units: Iterable[Unit], since: datetime.datetime | None) -> list[_Row]:
     """Units with their requests as spans, the earliest first."""
-    sent = [
-        (unit, [attempt for attempt in unit.attempts if since is None or attempt.started_at >= since]) for unit in units
-    ]
-    sent = [(unit, attempts) for unit, attempts in sent if attempts]
+    sent = [[each for each in unit.attempts if since is None or each.started_at >= since] for unit in units]
+    sent = [attempts for attempts in sent if attempts]
     if not sent:
         return []
-    zero = min(attempts[0].started_at for _, attempts in sent)
-    rows = [_Row(unit.name, list(_spans(attempts, zero))) for unit, attempts in sent]
-    return sorted(rows, key=lambda row: row.start)
+    zero = min(attempts[0].started_at for attempts in sent)
+    return sorted((list(_spans(attempts, zero)) for attempts in sent), key=lambda row: row[0].start)
 
 
 def _spans(attempts: Sequence[Attempt], zero: datetime.datetime) -> Iterator[_Span]:
@@ -88,29 +81,15 @@ def _spans(attempts: Sequence[Attempt], zero: datetime.datetime) -> Iterator[_Sp
             yield _Span(end, end + attempt.wait_seconds, _WAITED)
 
 
-def _svg(rows: Sequence[_Row]) -> str:
-    lanes = _lanes(rows)
-    seconds = max(row.end for row in rows) or 0.1
-    scale = (_WIDTH - 2 * _MARGIN) / seconds
-    bottom = _LANE * len(lanes) + 2
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{bottom + _FOOT}" '
-        f'font-family="sans-serif" font-size="10">',
-        f'<rect width="{_WIDTH}" height="{bottom + _FOOT}" rx="3" fill="#fff"/>',
-        *_axis(seconds, scale, bottom),
-        *_bars(lanes, scale),
-        *_names(lanes, scale),
-        *_legend(bottom + 28),
-        "</svg>",
-    ]
-    return "".join(parts)
+def _ends(row: _Row) -> float:
+    return max(span.end for span in row)
 
 
 def _lanes(rows: Sequence[_Row]) -> list[list[_Row]]:
-    """Each row in the first lane that is free by then; what finds none of the first 25 shares the last."""
+    """Each row in the first lane that is free by then; what finds none shares the last of `_MOST_LANES`."""
     lanes: list[list[_Row]] = []
     for row in rows:
-        free = next((lane for lane in lanes if lane[-1].end <= row.start), None)
+        free = next((lane for lane in lanes if _ends(lane[-1]) <= row[0].start), None)
         if free is None and len(lanes) < _MOST_LANES:
             free = []
             lanes.append(free)
@@ -118,60 +97,64 @@ def _lanes(rows: Sequence[_Row]) -> list[list[_Row]]:
     return lanes
 
 
-def _axis(seconds: float, scale: float, bottom: int) -> Iterator[str]:
-    step = next((step for step in _STEPS if seconds / step <= 10), 86400 * (1 + int(seconds // 864000)))
-    for number in range(int(seconds / step) + 1):
-        x = _MARGIN + number * step * scale
-        yield f'<path d="M{x:.1f} 0V{bottom}" stroke="{_GRID}"/>'
-        anchor = "start" if number == 0 else "middle" if x < _WIDTH - 20 else "end"
-        yield f'<text x="{x:.1f}" y="{bottom + 11}" fill="{_INK}" text-anchor="{anchor}">{_time(number * step)}</text>'
+def _svg(lanes: Sequence[Sequence[_Row]], seconds: float, pixel: int) -> str:
+    """The drawing, as the rest of a data URL; nothing narrower than `pixel` is told apart."""
+    scale = _WIDTH / seconds
+    height = _LANE * len(lanes)
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{height + _FOOT}' font-size='10' "
+        f"stroke-width='{_BAR}'>",
+        *(f"<path stroke='{colour}' d='{d}'/>" for colour, d in _bars(lanes, scale, pixel)),
+        *_axis(seconds, scale, height),
+        "</svg>",
+    ]
+    return "".join(parts).replace("<", "%3C").replace(">", "%3E")
 
 
-def _bars(lanes: Sequence[Sequence[_Row]], scale: float) -> Iterator[str]:
-    """One path per colour."""
-    for colour in (_CAME, _WAITED, _FAILED):
-        path = "".join(
-            f"M{start:.1f} {number * _LANE + 2}H{end:.1f}v{_BAR}H{start:.1f}z"
-            for number, lane in enumerate(lanes)
-            for start, end in _stretches((span for row in lane for span in row.spans if span.colour == colour), scale)
-        )
-        if path:
-            yield f'<path fill="{colour}" d="{path}"/>'
-
-
-def _stretches(spans: Iterable[_Span], scale: float) -> Iterator[tuple[float, float]]:
-    """From where to where each is drawn; those too short to be told apart are drawn as one, which bounds the size."""
-    start = end = -1.0
-    for span in spans:
-        next_start, width = _MARGIN + span.start * scale, (span.end - span.start) * scale
-        next_end = next_start + max(0.6, width - 0.6)
-        if start >= 0 and width < 2 and next_start - end < 2:
-            end = next_end
-            continue
-        if start >= 0:
-            yield start, end
-        start, end = next_start, next_end
-    if start >= 0:
-        yield start, end
-
-
-def _names(lanes: Sequence[Sequence[_Row]], scale: float) -> Iterator[str]:
-    yield '<g fill="#fff" text-anchor="middle">'
-    for number, lane in enumerate(lanes):
-        for row in lane:
-            last = row.spans[-1]
-            if (last.end - last.start) * scale >= _DIGIT * len(row.name) + 2:
-                x = _MARGIN + (last.start + last.end) / 2 * scale
-                yield f'<text x="{x:.0f}" y="{number * _LANE + _BAR - 2}">{escape(row.name)}</text>'
+def _axis(seconds: float, scale: float, height: int) -> Iterator[str]:
+    step = next((step for step in _STEPS if seconds / step <= _MOST_TICKS), seconds)
+    ticks = [number * step for number in range(int(seconds / step) + 1)]
+    yield "<g fill='gray'>"
+    for tick in ticks:
+        # A label that would be cut at the right edge is left out.
+        if tick * scale <= _WIDTH - 30:
+            yield f"<text x='{tick * scale:.0f}' y='{height + 11}'>{_time(tick)}</text>"
     yield "</g>"
 
 
-def _legend(y: int) -> Iterator[str]:
-    x = _MARGIN
-    for colour, text in ((_CAME, "came"), (_FAILED, "failed request"), (_WAITED, "wait before the next try")):
-        yield f'<rect x="{x}" y="{y - 8}" width="9" height="9" fill="{colour}"/>'
-        yield f'<text x="{x + 13}" y="{y}" fill="{_INK}">{text}</text>'
-        x += 32 + int(_DIGIT * len(text))
+def _bars(lanes: Sequence[Sequence[_Row]], scale: float, pixel: int) -> Iterator[tuple[str, str]]:
+    """A path per colour: what came, then the waits and failures, which must not hide behind it."""
+    for colour in (_CAME, _WAITED, _FAILED):
+        d = ""
+        for number, lane in enumerate(lanes):
+            spans = (span for row in lane for span in row if span.colour == colour)
+            at = None
+            for start, end in _stretches(spans, scale, pixel):
+                d += f"M{start} {number * _LANE + _BAR // 2 + 1}" if at is None else f"m{start - at} 0"
+                d += f"h{end - start}"
+                at = end
+        if d:
+            yield colour, d
+
+
+def _stretches(spans: Iterable[_Span], scale: float, pixel: int) -> Iterator[tuple[int, int]]:
+    """From where to where each is drawn, a pixel apart.
+
+    What came and is narrower than `pixel` is drawn as one with its neighbour; of failures and waits so close together
+    only the first is drawn, as a long red bar would be a lie.
+    """
+    start, end = -_WIDTH, -_WIDTH
+    for span in spans:
+        first = round(span.start * scale)
+        last = max(round(span.end * scale) - 1, first + 1)
+        if first - end <= max(1, pixel - 1) and last - first < pixel:
+            end = last if span.colour == _CAME else end
+            continue
+        if end > 0:
+            yield start, end
+        start, end = first, last
+    if end > 0:
+        yield start, end
 
 
 def _time(seconds: float) -> str:

@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets import event_reports, event_sync, partitions, settings, table_schemas
-from mixpanel_assets.assets.failures import one_line_errors
+from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.kept_properties import kept_properties
 from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
@@ -280,9 +280,8 @@ def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
     context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
 
 
-def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> dg.Failure:
+def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneLineFailure:
     days = ", ".join(f"{first} to {last}" for first, last in failed)
     reason = next(result.error for result in results if result.error)
-    metadata = {**event_reports.failures_metadata(results), "error": IncompleteSyncError.__name__}
     text = f"missing: {days}; the other days are stored; job retry_failed_event_ranges fetches them again ({reason})"
-    return dg.Failure(text, metadata=metadata, allow_retries=False)
+    return OneLineFailure(text, IncompleteSyncError.__name__, event_reports.failures_metadata(results))
