@@ -2,9 +2,9 @@
 
 `python -m mixpanel_assets_tests.benchmarks.events [millions ...]` (default 1 3) prints Markdown tables:
 
-- so many million events of about 500 bytes over 90 days, in chunks of seven days, into DuckDB. `floor` is what the same
-  machine needs at the least: curl fetches the same bytes in one request, then DuckDB reads them with `read_json` into
-  one table of two columns;
+- so many million events of about 500 bytes over 90 days, in chunks of 7 and of 30 days, into DuckDB. `floor` is what
+  the same machine needs at the least: curl fetches the same bytes in one request, then DuckDB reads them with
+  `read_json` into one table of two columns. CPU seconds are beside, since others' work does not change them;
 - 90 chunks of one day at 2 s latency, with ten workers and with one.
 
 The figures are of one run, on whatever else the machine does; compare within it.
@@ -43,6 +43,7 @@ class Measured:
     """One command: its time from start to exit, peak memory, and how its requests ran."""
 
     seconds: float
+    cpu: float
     peak_mb: int
     before_first_request: float
     fetching: float
@@ -60,8 +61,8 @@ def sync_command(workers: int, chunk_days: int) -> list[str]:
     return [*command, *days, "-m", "mixpanel_assets.definitions", "--config-json", json.dumps(config)]
 
 
-def run(command: Sequence[str], environment: dict[str, str], home: str) -> tuple[float, int]:
-    """Seconds and peak memory in MB of a command that must succeed."""
+def run(command: Sequence[str], environment: dict[str, str], home: str) -> tuple[float, float, int]:
+    """Seconds, CPU seconds and peak memory in MB of a command that must succeed."""
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
         child = subprocess.Popen(
@@ -73,19 +74,19 @@ def run(command: Sequence[str], environment: dict[str, str], home: str) -> tuple
         if child.returncode:
             said.seek(0)
             raise SystemExit(f"{said.read().decode()[-3000:]}\nexit {child.returncode}")
-    return seconds, usage.ru_maxrss // 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
 
 
 def floor(environment: dict[str, str], home: str) -> tuple[float, float]:
-    """Seconds of curl, and of DuckDB."""
+    """Seconds and CPU seconds of curl and DuckDB."""
     lines = str(Path(home) / "floor.jsonl")
     query = f"from_date={FIRST}&to_date={LAST}&time_in_ms=true&project_id={environment['MP_PROJECT_ID']}"
     login = f"{environment['MP_USERNAME']}:{environment['MP_SECRET']}"
     url = f"{environment['MP_EXPORT_URL']}/export?{query}"
-    fetched, _ = run(["curl", "--silent", "--fail", "--compressed", "-u", login, "-o", lines, url], environment, home)
-    read, _ = run([sys.executable, "-c", READ_JSON, lines, str(Path(home) / "floor.duckdb")], environment, home)
+    fetched = run(["curl", "--silent", "--fail", "--compressed", "-u", login, "-o", lines, url], environment, home)
+    read = run([sys.executable, "-c", READ_JSON, lines, str(Path(home) / "floor.duckdb")], environment, home)
     Path(lines).unlink()
-    return fetched, read
+    return fetched[0] + read[0], fetched[1] + read[1]
 
 
 def sync(environment: dict[str, str], home: str, workers: int, chunk_days: int) -> Measured:
@@ -97,11 +98,12 @@ def sync(environment: dict[str, str], home: str, workers: int, chunk_days: int) 
     account.learn(RateLimits(hourly_limit=10_000, window_seconds=3600))
     before = len(journal(environment))
     began = time.monotonic()
-    seconds, peak_mb = run(sync_command(workers, chunk_days), environment, home)
+    seconds, cpu, peak_mb = run(sync_command(workers, chunk_days), environment, home)
     requests = journal(environment)[before:]
     check(home, sum(request["rows"] for request in requests))
     return Measured(
         seconds=seconds,
+        cpu=cpu,
         peak_mb=peak_mb,
         before_first_request=min(request["started"] for request in requests) - began,
         fetching=max(request["ended"] for request in requests) - min(request["started"] for request in requests),
@@ -118,17 +120,20 @@ def check(home: str, served_rows: int) -> None:
 
 
 def compare_with_floor(millions: int) -> None:
-    """A row of the first table."""
+    """Rows of the first table: in chunks of a week, and in three chunks."""
     population = {"events_per_day": -(-millions * 1_000_000 // DAYS)}
     limits = Limits(exports_per_hour=10_000)
-    with tempfile.TemporaryDirectory() as home, served(population, (FIRST, LAST), limits=limits) as environment:
-        fetched, read = floor(environment, home)
-        ours = sync(environment, home, AT_ONCE, 7)
-    print(
-        f"| {millions:,},000,000 | {ours.seconds:.1f} s | {ours.before_first_request:.1f} s | {ours.fetching:.1f} s "
-        f"| {ours.peak_mb} MB | {fetched:.1f} + {read:.1f} s | {ours.seconds / (fetched + read):.2f} |",
-        flush=True,
-    )
+    with served(population, (FIRST, LAST), limits=limits) as environment:
+        for chunk_days in (7, 30):
+            with tempfile.TemporaryDirectory() as home:
+                least, least_cpu = floor(environment, home)
+                ours = sync(environment, home, AT_ONCE, chunk_days)
+            print(
+                f"| {millions:,},000,000 | {chunk_days} | {ours.seconds:.1f} s | {ours.before_first_request:.1f} s "
+                f"| {ours.fetching:.1f} s | {ours.peak_mb} MB | {least:.1f} s | {ours.seconds / least:.2f} "
+                f"| {ours.cpu:.1f} / {least_cpu:.1f} s |",
+                flush=True,
+            )
 
 
 def compare_workers() -> None:
@@ -148,10 +153,9 @@ def compare_workers() -> None:
 
 def main() -> None:
     """Print all tables."""
-    print(
-        "| events | whole process | before the first request | fetching | peak memory | floor: curl + DuckDB | ratio |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    names = "events | days per chunk | whole process | before the first request | fetching | peak memory | floor"
+    print(f"| {names} | ratio | CPU, ours / floor |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for millions in [int(argument) for argument in sys.argv[1:]] or [1, 3]:
         compare_with_floor(millions)
     print("\n| workers | 90 chunks of one day at 2 s: whole process | fetching | most in flight |")
