@@ -134,8 +134,9 @@ def _unfolded(connection: duckdb.DuckDBPyConnection, source: Source, columns: Se
 
 
 def _is_type(structure: str | None) -> bool:
-    """Whether DuckDB makes a type of it; an object with an empty name, or names that differ by case, has none."""
-    if structure is None or structure in ('"JSON"', '"NULL"'):
+    """Whether DuckDB makes a type of it; an object with names that only differ by case has none."""
+    # DuckDB 1.5 makes of an empty name a struct whose fields have none at all.
+    if structure is None or structure in ('"JSON"', '"NULL"') or '"":' in structure:
         return False
     with duckdb.connect() as scratch:
         try:
