@@ -35,6 +35,7 @@ def sync_metadata(
         "duration_seconds": round(seconds, 3),
         "dagster/table_name": "mixpanel.events",
         "dagster/column_schema": table_schemas.EVENTS,
+        "dagster/row_count": sum(day.rows for day in stored.days.values()),
     }
 
 

@@ -47,6 +47,7 @@ class TestWhole:
             "duplicate_events": 0,
             "counted_requests": 2,
             "dagster/partition_row_count": 100,
+            "dagster/row_count": 600,
             "dagster/table_name": "mixpanel.events",
             "new_events": 100,
             "changed_events": 0,

@@ -148,6 +148,12 @@ class TestBrokenExports:
         sandbox.population.replace_events(DAY, [("a", '{"time":1,"x":"broken\nhere"}'), ("b", '{"time":1}')])
         assert "line 1 is no whole JSON" in str(fetch(DAY, DAY).error)
 
+    def test_a_line_longer_than_any_event_is_no_export(self, tmp_path: Path) -> None:
+        file = tmp_path / "served.jsonl"
+        file.write_bytes(b"<html>" + b" " * (event_lines.MAX_LINE_BYTES + 1) + b"\n")
+        # Red, with DuckDB's own exception, when it is not caught.
+        assert not event_lines.are_usual(file, 1)
+
     def test_a_refusal_is_not_repeated(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault("export", "auth-error", times=None)]
         assert "credentials" in str(fetch(attempts=5).error)
