@@ -18,7 +18,7 @@ from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import JOBS
 from mixpanel_assets.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.schedules import LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
+from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
 
 # The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
@@ -33,6 +33,7 @@ def build_defs(
     resources: Mapping[str, Any] | None = None,
     on_failure: Callable[[FailedRun], object] | None = None,
     lookback_days: int = LOOKBACK_DAYS,
+    cron: str = HOURLY,
     freshness: dg.FreshnessPolicy | None = FRESHNESS,
     owners: Sequence[str] = ("team:data",),
 ) -> dg.Definitions:
@@ -45,6 +46,7 @@ def build_defs(
         resources: Resources that replace or join the standard ones, by key.
         on_failure: Called once for each failed run, partial failures included; it may mail, post or page.
         lookback_days: Days before today that the scheduled sync of events fetches again, for those that come late.
+        cron: When the schedules start their syncs, e.g. "7 * * * *" to keep away from the full hour.
         freshness: How old a sync may get before the UI warns; None: as old as it likes.
         owners: Who answers for the assets: `team:<name>` or mail addresses.
     """
@@ -55,7 +57,7 @@ def build_defs(
         assets=_with_code([*synced, *derived]),
         asset_checks=[profiles_checks, *EVENT_CHECKS, *PROPERTY_CHECKS],
         jobs=JOBS,
-        schedules=[hourly_profiles_schedule, hourly_events_schedule(lookback_days)],
+        schedules=[hourly_profiles_schedule(cron), hourly_events_schedule(lookback_days, cron)],
         sensors=[*SENSORS, alert_on_failure(on_failure)],
         executor=executor,
         resources={

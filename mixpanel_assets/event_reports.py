@@ -116,10 +116,10 @@ def _failures_table(failed: Sequence[RangeResult]) -> str:
         (
             part.from_date,
             part.to_date,
+            part.error or "",
             len(part.attempts),
             f"{sum(attempt.wait_seconds for attempt in part.attempts):.1f}",
-            part.error or "",
         )
         for part in failed
     )
-    return markdown.table(["from", "to", "attempts", "seconds waited", "reason"], rows)
+    return markdown.table(["from", "to", "reason", "attempts", "seconds waited"], rows)

@@ -28,7 +28,7 @@ from mixpanel_assets.resources import StagingResource, warehouse_path
 from mixpanel_assets.warehouse import Warehouse, count
 
 _PREVIEW_COLUMNS = ("distinct_id", "last_seen", "properties")
-_PREVIEW_CHARACTERS = 60
+_PREVIEW_CHARACTERS = 40
 
 
 class WarehouseIOManager(DuckDBIOManager):

@@ -97,9 +97,15 @@ def _for_people(
 
 def _failures_table(failed: Sequence[PageResult]) -> str:
     rows = (
-        (result.page_index, len(result.attempts), f"{_waited(result):.1f}", result.error or "") for result in failed
+        (
+            result.page_index,
+            (result.error or "").removeprefix(f"page {result.page_index}: "),
+            len(result.attempts),
+            f"{_waited(result):.1f}",
+        )
+        for result in failed
     )
-    return markdown.table(["page", "attempts", "seconds waited", "reason"], rows)
+    return markdown.table(["page", "reason", "attempts", "seconds waited"], rows)
 
 
 def _waited(result: PageResult) -> float:

@@ -22,27 +22,35 @@ from mixpanel_assets.jobs import (
 
 # Mixpanel takes events that are days late (mobile devices offline, imports); five days hold nearly all of them.
 LOOKBACK_DAYS = 5
-_HOURLY = "0 * * * *"
+HOURLY = "0 * * * *"
 
 
-@dg.schedule(
-    _HOURLY,
-    job=sync_profiles,
-    description="Syncs mixpanel/profiles every hour, unless a sync of it is under way.",
-)
-def hourly_profiles_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    return _unless_active(context, PROFILES_KEY, {sync_profiles.name, retry_failed_profile_pages.name}, dg.RunRequest())
+def hourly_profiles_schedule(cron: str = HOURLY) -> dg.ScheduleDefinition:
+    """The schedule for profiles, at the minutes that `cron` names."""
+
+    @dg.schedule(
+        cron,
+        name="hourly_profiles_schedule",
+        job=sync_profiles,
+        description="Syncs mixpanel/profiles every hour, unless a sync of it is under way.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        jobs = {sync_profiles.name, retry_failed_profile_pages.name}
+        return _unless_active(context, PROFILES_KEY, jobs, dg.RunRequest())
+
+    return schedule
 
 
-def hourly_events_schedule(lookback_days: int = LOOKBACK_DAYS) -> dg.ScheduleDefinition:
-    """The schedule for events.
+def hourly_events_schedule(lookback_days: int = LOOKBACK_DAYS, cron: str = HOURLY) -> dg.ScheduleDefinition:
+    """The schedule for events, at the minutes that `cron` names.
 
     Args:
         lookback_days: Days before today that each sync fetches again; 0: today only.
+        cron: Five fields.
     """
 
     @dg.schedule(
-        _HOURLY,
+        cron,
         name="hourly_events_schedule",
         job=sync_recent_events,
         description=(

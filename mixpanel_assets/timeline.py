@@ -57,7 +57,7 @@ def picture(units: Iterable[Unit], what: str, since: datetime.datetime | None = 
     failed = sum(span.colour == _FAILED for row in rows for span in row)
     words = f"{len(rows)} {what} in {seconds:.1f} s, up to {len(lanes)} at a time"
     if failed:
-        words += f"; {failed} requests failed (red; yellow: waits)"
+        words += f"\\\n{failed} requests failed (red; yellow: waits)"
     drawings = (f"![](<data:image/svg+xml,{_svg(lanes, seconds, pixel)}>)" for pixel in _PIXELS)
     drawn = next((each for each in drawings if len(each) + len(words) < SHOWN_IN_PLACE - 2), "")
     return f"{drawn}\n\n{words}"
