@@ -22,7 +22,7 @@ _LOOK = 'import sys, duckdb; duckdb.connect(sys.argv[1]).sql("from mixpanel.mixp
 
 @contextmanager
 def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
-    """The environment of a demo, as long as it runs: a sandbox, and `demo` in the Dagster home. Yields that folder."""
+    """Point this process at a sandbox that runs meanwhile, and at `demo` in the Dagster home. Yields that folder."""
     home = settings.home() / "demo"
     with Sandbox(Population(profiles=profiles, seed=seed), latency=latency, limits=Limits(enforce=True)) as sandbox:
         os.environ.update(sandbox.environment)

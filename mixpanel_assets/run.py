@@ -15,7 +15,6 @@ import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
-from dagster._utils.interrupts import capture_interrupts
 
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssetsError, error_of
 
@@ -98,11 +97,11 @@ def run_asset(
     report = RunReport(run.run_id)
     instance.add_event_listener(run.run_id, _listener(report, say))
     try:
-        with capture_interrupts():
-            for event in execute_run_iterator(job, run, instance):
-                _note(event, report, on_output)
-                if event.is_engine_event and (event.message or "").startswith(CANCELLED):
-                    say(logging.WARNING, f"{event.message} Ctrl-C again ends it at once.")
+        # While it iterates, Dagster keeps Ctrl-C for the executor, which ends the run.
+        for event in execute_run_iterator(job, run, instance):
+            _note(event, report, on_output)
+            if event.is_engine_event and (event.message or "").startswith(CANCELLED):
+                say(logging.WARNING, f"{event.message} Ctrl-C again ends it at once.")
     except dg.DagsterExecutionInterruptedError:
         raise _cancelled(report) from None
     ended = instance.get_run_by_id(run.run_id)

@@ -85,7 +85,7 @@ def stored(folder: Path) -> int:
 
 
 def test_a_bar_grows_and_the_result_follows(terminal: Terminal, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Red when the view takes the captured stderr instead of its own copy: no bar."""
+    """Red when the run captures the output (no bar), and when a plan without pages empties the bar."""
     terminal.start(mp("fetch profiles -p"), environment(sandbox, tmp_path))
     half = terminal.wait_for("11/30", "16/30", "21/30")
     assert "━" in half
@@ -111,7 +111,7 @@ def test_a_failed_page_is_told_above_the_bar_and_again_at_the_end(
 
 
 def test_ctrl_c_ends_cleanly_with_the_table_as_it_was(terminal: Terminal, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Red without `capture_interrupts`: a traceback."""
+    """Red when the run captures the output (its helpers answer Ctrl-C with a traceback), and without `_cancelled`."""
     terminal.start(mp("fetch profiles -p"), environment(sandbox, tmp_path))
     terminal.wait_for("11/30", "16/30")
     terminal.press("C-c")
