@@ -18,7 +18,7 @@ import msgspec
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
 
-# An event has a megabyte at most; DuckDB reserves a few times this for each thread that reads.
+# An event has a megabyte at most. DuckDB reserves a few times this for each thread that reads, and lets pass as much.
 MAX_LINE_BYTES = 8 << 20
 _BEGIN = '{"event":"'
 _BETWEEN = '","properties":{'
@@ -68,7 +68,7 @@ def are_usual(file: Path, lines: int) -> bool:
     with _one_at_a_time, duckdb.connect(config={"threads": 2}) as connection:
         try:
             [(found,)] = connection.execute(f"select count(*) from ({LINES}) where {usual}", [str(file)]).fetchall()
-        except duckdb.InvalidInputException:  # a line beyond MAX_LINE_BYTES, which only a broken export has
+        except duckdb.InvalidInputException:  # a line of some 30 MB, which only a broken export has
             return False
     return int(found) == lines
 

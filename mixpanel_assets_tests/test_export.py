@@ -150,7 +150,7 @@ class TestBrokenExports:
 
     def test_a_line_longer_than_any_event_is_no_export(self, tmp_path: Path) -> None:
         file = tmp_path / "served.jsonl"
-        file.write_bytes(b"<html>" + b" " * (event_lines.MAX_LINE_BYTES + 1) + b"\n")
+        file.write_bytes(b"<html>" + b"x" * (5 * event_lines.MAX_LINE_BYTES) + b"\n")
         # Red, with DuckDB's own exception, when it is not caught.
         assert not event_lines.are_usual(file, 1)
 
