@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpanel_assets import event_lines, event_sync
@@ -29,6 +29,8 @@ from mixpanel_assets.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.settings import project
 
+# A busy machine is no finding.
+STEADY = settings(deadline=None)
 DAY = "2026-01-01"
 NEXT = "2026-01-02"
 LOG = logging.getLogger(__name__)
@@ -218,6 +220,7 @@ class TestUnusualLines:
         assert content.count("\ufffd".encode()) == 1
         assert [row.text for row in made.set_aside] == [lines[0].decode(), lines[1].decode(errors="backslashreplace")]
 
+    @STEADY
     @given(name=st.text(), key=st.text(), value=st.text())
     def test_any_name_and_any_property_make_a_usual_line(self, name: str, key: str, value: str) -> None:
         properties = json.dumps({key: value, "properties": {"properties": 1}}, separators=(",", ":"))
@@ -233,6 +236,7 @@ class TestUnusualLines:
 class TestLineReading:
     """Bodies arrive in blocks that know nothing of lines."""
 
+    @STEADY
     @given(
         lines=st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)),
         sizes=st.lists(st.integers(1, 30), min_size=1),
@@ -248,6 +252,7 @@ class TestLineReading:
         assert export.save_body(_response(wire, sizes, zipped=zipped), "x", target, threading.Event()) == len(lines)
         assert target.getvalue() == body
 
+    @STEADY
     @given(cut=st.floats(0.01, 0.999), sizes=st.lists(st.integers(1, 30), min_size=1))
     def test_a_cut_gzip_stream_never_passes(self, cut: float, sizes: list[int]) -> None:
         wire = _gzip(b'{"event":"a","properties":{}}\n' * 50)
@@ -329,6 +334,7 @@ class TestStartRate:
 
 
 class TestDateRanges:
+    @STEADY
     @given(first=st.dates(), days=st.integers(0, 800), chunk_days=st.integers(1, 100))
     def test_chunks_tile_the_range(self, first: datetime.date, days: int, chunk_days: int) -> None:
         last = min(first.toordinal() + days, datetime.date.max.toordinal())
@@ -343,6 +349,7 @@ class TestDateRanges:
         assert covered == list(range(first.toordinal(), last + 1))
         assert {len(days_between(*chunk)) for chunk in chunks[:-1]} <= {chunk_days}
 
+    @STEADY
     @given(st.sets(st.dates(datetime.date(2020, 1, 1), datetime.date(2020, 3, 1))))
     def test_ranges_hold_the_days_they_are_made_of(self, days: set[datetime.date]) -> None:
         ranges = ranges_of(day.isoformat() for day in days)
