@@ -134,7 +134,7 @@ def _unfolded(connection: duckdb.DuckDBPyConnection, source: Source, columns: Se
 
 
 def _is_type(structure: str | None) -> bool:
-    """Whether DuckDB makes a type of it; an object with names that only differ by case has none."""
+    """Whether DuckDB makes a type of it; from 2.0 on, names that only differ by case make none."""
     # DuckDB 1.5 makes of an empty name a struct whose fields have none at all.
     if structure is None or structure in ('"JSON"', '"NULL"') or '"":' in structure:
         return False
