@@ -338,9 +338,12 @@ def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) 
     command = [sys.executable, "-m", "mixpanel_assets", "sandbox", "--profiles", "10"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(6)]
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        lines = [process.stdout.readline() for _ in range(6)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "Traceback" not in errors
     exported = {match[1] for match in (re.fullmatch(r"export (MP_\w+)='(.*)'\n", line) for line in lines) if match}

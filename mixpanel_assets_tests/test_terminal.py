@@ -111,7 +111,7 @@ def test_a_failed_page_is_told_above_the_bar_and_again_at_the_end(
 
 
 def test_ctrl_c_ends_cleanly_with_the_table_as_it_was(terminal: Terminal, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Red when the run captures the output (its helpers answer Ctrl-C with a traceback), and without the look at its status."""
+    """Red when the run captures the output (its helpers answer with tracebacks), and without the look at its status."""
     terminal.start(mp("fetch profiles -p"), environment(sandbox, tmp_path))
     terminal.wait_for("11/30", "16/30")
     terminal.press("C-c")
