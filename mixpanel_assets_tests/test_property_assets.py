@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.sandbox import Population, Sandbox
@@ -115,5 +116,21 @@ def test_a_sync_asks_for_them_where_automation_is_on(pipeline: Pipeline) -> None
     second = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=first.cursor)
     assert (second.get_num_requested(PROFILE_PROPERTIES_KEY), second.total_requested) == (1, 1)
     third = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=second.cursor)
-    # Red without `since_last_handled`.
     assert third.total_requested == 0
+
+
+def test_a_sync_that_goes_on_is_waited_for(pipeline: Pipeline) -> None:
+    defs, both = build_defs(), dg.AssetSelection.assets(PROFILE_PROPERTIES_KEY, EVENT_PROPERTIES_KEY)
+    start = dg.evaluate_automation_conditions(defs, pipeline.instance, both)
+    assert pipeline.sync().success
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={PROFILES_KEY})
+    going_on = pipeline.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset({PROFILES_KEY})
+    )
+    first = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=start.cursor)
+    # Red without `any_deps_in_progress`.
+    assert first.total_requested == 0
+    pipeline.instance.report_run_canceled(going_on)
+    second = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=first.cursor)
+    # Red without `since_last_handled`: the update is no news any more.
+    assert second.total_requested == 1

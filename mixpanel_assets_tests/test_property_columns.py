@@ -127,12 +127,15 @@ class TestNames:
 
     @given(st.lists(NAMES, max_size=30), st.sets(st.sampled_from(["distinct_id", "_", "a", "a_1", "_1"])))
     def test_no_two_properties_share_a_column(self, names: list[str], taken: set[str]) -> None:
-        # Red when a number is appended without cutting, or `used` is not told of each name given.
+        # Red when `used` is not told of each name given.
         columns = naming.columns_for(names, taken)
         assert set(columns) == set(names)
         given_out = list(columns.values())
         assert len({column.lower() for column in given_out} | taken) == len(given_out) + len(taken)
         assert all(0 < len(column) <= naming.MOST_CHARACTERS for column in given_out)
+
+    def test_long_names_that_collide_stay_short_enough(self) -> None:
+        assert naming.columns_for(["x" * 255, "X" * 255], ()) == {"x" * 255: "x" * 128, "X" * 255: "x" * 126 + "_1"}
 
     def test_columns_need_no_quotes(self) -> None:
         # Red without RESERVED, and without the rule for leading digits.
@@ -140,7 +143,8 @@ class TestNames:
             query = "select keyword_name from duckdb_keywords() where keyword_category in ('reserved', 'type_function')"
             words = [word for (word,) in connection.execute(query).fetchall()]
             for column in naming.columns_for([*HOSTILE_NAMES, *words], ()).values():
-                connection.execute(f"select 1 as {column}")
+                # After `as` DuckDB would take any word.
+                connection.execute(f'select {column} from (select 1 as "{column}")')
 
 
 class TestFoundAgain:
@@ -303,6 +307,8 @@ class TestCatalogue:
         assert columns == {"a": "a", "A": "a_1", "$a": "mp_a"}
         profile(connection, 2, '{"a":5}')
         publish(connection, CatalogueOrder(PROFILES))
+        given_out = connection.execute("select name, column_name from property_columns").fetchall()
+        assert sorted(given_out) == [("$a", "mp_a"), ("A", "a_1"), ("a", "a")]
         assert [row["a"] for row in rows_of(connection, "from profiles_wide order by distinct_id")] == [None, 5]
 
     def test_one_that_goes_away_keeps_its_column_and_type(self, connection: Connection) -> None:
@@ -315,6 +321,15 @@ class TestCatalogue:
         assert columns_of(connection, PROFILES)["gone"] == ("gone", "BIGINT")
         [row] = rows_of(connection, "from profiles_wide")
         assert (row["gone"], row["stays"]) == (None, 1)
+
+    def test_one_that_becomes_null_keeps_its_type(self, connection: Connection) -> None:
+        create(connection, PROFILES)
+        profile(connection, 0, '{"n":1}')
+        publish(connection, CatalogueOrder(PROFILES))
+        connection.execute("""update profiles set properties = '{"n":null}'""")
+        assert publish(connection, CatalogueOrder(PROFILES)).drift == Drift((), (), ())
+        # Red when the type before does not count.
+        assert columns_of(connection, PROFILES)["n"] == ("n", "BIGINT")
 
     def test_without_a_sync_it_says_so(self, connection: Connection) -> None:
         with pytest.raises(WarehouseError, match="materialize mixpanel/profiles first"):

@@ -182,21 +182,30 @@ class TestWhole:
         ):
             yield Pipeline.start(instance, sandbox, tmp_path, monkeypatch)
 
-    def test_profiles(self, pipeline: Pipeline) -> None:
+    def test_profiles_and_the_retry_of_those_that_failed(self, pipeline: Pipeline) -> None:
         emails = [json.loads(text)["$email"] for _, text in pipeline.sandbox.population.profiles()]
         pipeline.sandbox.faults = [Fault("engage", "status:500", page=2, times=None)]
         outcome = pipeline.sync(exclude_properties=["$email"], hash_properties=["$name"])
         assert outcome.failed_pages == [2], outcome.words
         staged = list(pipeline.home.glob("staging/profiles/*/page-*.jsonl"))
         assert staged, "a partial sync keeps its pages"
-        # Red when the filter is not handed to parse_page.
-        for file in pipeline.home.rglob("*"):
-            if file.is_file():
-                content = file.read_bytes()
-                assert not any(email.encode() in content for email in emails), file
+        self.check_files(pipeline.home, emails)
+        pipeline.sandbox.faults = []
+        retried = pipeline.retry()
+        assert retried.success, retried.words
+        self.check_files(pipeline.home, emails)
         rows = pipeline.query("select properties ->> '/$name', properties::varchar from {schema}.profiles")
         assert rows
         assert {len(name) for name, _ in rows} == {64}
+        assert len(rows) == len(emails)
+
+    @staticmethod
+    def check_files(home: Path, emails: list[str]) -> None:
+        # Red when the filter is not handed to parse_page.
+        for file in home.rglob("*"):
+            if file.is_file():
+                content = file.read_bytes()
+                assert not any(email.encode() in content for email in emails), file
 
 
 class TestWholeEvents:

@@ -121,7 +121,7 @@ def _is_unfolded(connection: duckdb.DuckDBPyConnection, source: Source) -> bool:
 
 
 def _unfolded(connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[Column]) -> Iterator[Column]:
-    """The columns with the structure of those that are nested, which costs a look at all rows."""
+    """The columns with the structure of those that are nested, which costs a look at all rows for each."""
     for column in columns:
         if column.type != "JSON":
             yield column
@@ -163,6 +163,6 @@ def _identifier(name: str) -> str:
 
 
 def _literal(text: str) -> str:
-    # SQL text ends at a NUL.
+    # Before 2.0 DuckDB takes a NUL for the end of the SQL.
     quoted = text.replace("'", "''").replace("\0", "' || chr(0) || '")
     return f"('{quoted}')" if "\0" in text else f"'{quoted}'"
