@@ -87,6 +87,25 @@ def test_drift_is_told_and_warned_of(pipeline: Pipeline) -> None:
     assert verdict(result) == (False, "$created: TIMESTAMP became VARCHAR; $city: gone")
 
 
+def test_too_little_memory_is_said_in_one_line_and_changes_nothing(pipeline: Pipeline) -> None:
+    """DuckDB reads 2,048 rows at a time: 200 MB of JSON here. Red when memory_mb does not reach DuckDB."""
+    assert pipeline.sync().success
+    assert materialize(pipeline.instance, PROFILE_PROPERTIES_KEY).success
+    pipeline.query(
+        "create or replace table {schema}.profiles as select i::varchar as distinct_id, "
+        "('{{\"wide\":\"' || repeat('x', 100000) || '\"}}')::json as properties, null::timestamp as last_seen, "
+        "now() as synced_at from range(2048) as numbers(i)"
+    )
+    starved = materialize(pipeline.instance, PROFILE_PROPERTIES_KEY, memory_mb=100)
+    assert not starved.success
+    logs = "\n".join(entry.message for entry in pipeline.instance.all_logs(starved.run_id))
+    assert "is as it was): Out of Memory Error" in logs
+    known = "select count(*) from {schema}.profile_properties where name = 'wide'"
+    assert pipeline.query(known) == [(0,)]
+    assert materialize(pipeline.instance, PROFILE_PROPERTIES_KEY, memory_mb=4000).success
+    assert pipeline.query(known) == [(1,)]
+
+
 def test_before_any_sync_it_says_in_one_line_what_to_do(pipeline: Pipeline) -> None:
     result = materialize(pipeline.instance, PROFILE_PROPERTIES_KEY)
     assert not result.success

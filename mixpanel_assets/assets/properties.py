@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.properties.catalogue import MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import EVENTS, PROFILES
 
@@ -19,6 +20,9 @@ _UNFOLD = Field(
     default=None,
     description="Nested values in the views as STRUCT (true) or JSON (false) from now on; default: as before, or JSON.",
 )
+_MEMORY = Field(
+    default=MEMORY_MB, ge=100, description="MB that DuckDB may use; more where rows hold 100 kB of JSON on average."
+)
 # `eager()` would wait until every day of events is there; a sync of a few days is worth a new catalogue too.
 _AFTER_SYNC = (
     dg.AutomationCondition.any_deps_updated().since_last_handled()
@@ -28,15 +32,17 @@ _AFTER_SYNC = (
 
 
 class ProfilePropertiesConfig(dg.Config):
-    """Settings of one update. All are remembered for those that follow."""
+    """Settings of one update. What is said to hold from now on is remembered."""
 
     unfold_nested: bool | None = _UNFOLD
+    memory_mb: int = _MEMORY
 
 
 class EventPropertiesConfig(dg.Config):
-    """Settings of one update. All are remembered for those that follow."""
+    """Settings of one update. What is said to hold from now on is remembered."""
 
     unfold_nested: bool | None = _UNFOLD
+    memory_mb: int = _MEMORY
     event_views: list[str] = Field(
         default=[],
         description="Events that get a view of their own, mixpanel.events_wide_<name>, from now on; [*]: all.",
@@ -58,7 +64,7 @@ class EventPropertiesConfig(dg.Config):
 )
 def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
     """Order the catalogue and the view of profiles."""
-    return CatalogueOrder(PROFILES, unfold_nested=config.unfold_nested)
+    return CatalogueOrder(PROFILES, unfold_nested=config.unfold_nested, memory_mb=config.memory_mb)
 
 
 @dg.asset(
@@ -77,4 +83,4 @@ def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
 )
 def event_properties(config: EventPropertiesConfig) -> CatalogueOrder:
     """Order the catalogue and the views of events."""
-    return CatalogueOrder(EVENTS, tuple(config.event_views), config.unfold_nested)
+    return CatalogueOrder(EVENTS, tuple(config.event_views), config.unfold_nested, config.memory_mb)

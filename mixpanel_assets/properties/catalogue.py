@@ -22,8 +22,9 @@ from mixpanel_assets.warehouse import count, table_exists
 COLUMNS_TABLE = "property_columns"
 # A property of events is current if it came within the newest days; old days keep those that have gone out of use.
 CURRENT_DAYS = 7
-# Enough for a million events with 300 properties; beyond it DuckDB writes to disk.
-_MEMORY_MB = 400
+# A million events with 300 properties took 353 MB; what grows with their number DuckDB writes to disk. Rows that hold
+# 100 kB of JSON on average need more, since it reads 2,048 at a time.
+MEMORY_MB = 400
 _MOST_THREADS = 4
 
 # The first type that takes all kinds seen; VARCHAR takes whatever is left. A double takes no integer beyond 2^53.
@@ -52,7 +53,7 @@ class Drift:
     retyped: tuple[tuple[str, str, str], ...]
 
 
-def update(connection: duckdb.DuckDBPyConnection, source: Source) -> Drift:
+def update(connection: duckdb.DuckDBPyConnection, source: Source, memory_mb: int = MEMORY_MB) -> Drift:
     """Bring the catalogue of a source up to date, within the caller's transaction.
 
     Raises:
@@ -62,7 +63,7 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source) -> Drift:
         raise WarehouseError(
             f"there is no table mixpanel.{source.table} yet: materialize mixpanel/{source.table} first"
         )
-    _be_frugal(connection)
+    _be_frugal(connection, memory_mb)
     _create_tables(connection, source)
     counting.count_days(connection, source) if source.by_event else counting.count_rows(connection, source)
     name_columns(connection, source.table, _unnamed(connection, source), taken=(*source.columns, "properties"))
@@ -94,9 +95,9 @@ def create_columns_table(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _be_frugal(connection: duckdb.DuckDBPyConnection) -> None:
+def _be_frugal(connection: duckdb.DuckDBPyConnection, memory_mb: int) -> None:
     connection.execute(f"set threads = {min(os.cpu_count() or 1, _MOST_THREADS)}")
-    connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'")
+    connection.execute(f"set memory_limit = '{memory_mb}MB'")
     connection.execute("set preserve_insertion_order = false")
 
 

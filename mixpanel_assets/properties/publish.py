@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import duckdb
 
 from mixpanel_assets.properties import catalogue, wide_views
-from mixpanel_assets.properties.catalogue import Drift
+from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
 from mixpanel_assets.properties.sources import Source
 from mixpanel_assets.warehouse import count
 
@@ -18,11 +18,13 @@ class CatalogueOrder:
         source: Whose properties.
         event_views: Events that get a view of their own from now on; `*`: all there are.
         unfold_nested: Nested values in the views as STRUCT (True) or JSON (False) from now on; None: as before.
+        memory_mb: What DuckDB may use.
     """
 
     source: Source
     event_views: tuple[str, ...] = ()
     unfold_nested: bool | None = None
+    memory_mb: int = MEMORY_MB
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
         WarehouseError: the source was never synced.
         ConfigurationError: a view was asked for of an event that does not exist.
     """
-    drift = catalogue.update(connection, order.source)
+    drift = catalogue.update(connection, order.source, order.memory_mb)
     if order.event_views:
         wide_views.request_event_views(connection, order.event_views)
     if order.unfold_nested is not None:
