@@ -4,6 +4,9 @@ A hash is a pseudonym: SHA-256 of the value, as 64 hexadecimal digits. Without a
 only: whoever has a list of addresses can hash them too and compare. With a secret salt (then HMAC-SHA-256) this takes
 the salt. In both cases equal values stay equal, so rows can be counted and joined, and linked. It hides no distinct_id
 unless that is listed, and nothing that another property repeats.
+
+What is gone is gone for all that follows: without `$last_seen` a profile has no last_seen, and events without
+`$insert_id` that only differ in what was taken out are one event.
 """
 
 import hashlib
