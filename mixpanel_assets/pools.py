@@ -9,3 +9,7 @@ from collections.abc import Mapping
 ENGAGE_POOL = "mixpanel_engage"
 EXPORT_POOL = "mixpanel_export"
 POOL_LIMITS: Mapping[str, int] = {ENGAGE_POOL: 5, EXPORT_POOL: 10}
+
+# How far a person may raise a limit on an instance. Queries beyond five are refused; exports start three a second
+# anyway.
+POOL_CEILINGS: Mapping[str, int] = {ENGAGE_POOL: 5, EXPORT_POOL: 20}

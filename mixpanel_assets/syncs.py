@@ -5,6 +5,7 @@ here: the run (run.py), who asks (fetch.py, cli/), how it looks (progress.py).
 """
 
 import datetime
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
 from mixpanel_assets.instances import open_instance, prepare_home
 from mixpanel_assets.plans import split_date_range
-from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_LIMITS
+from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_CEILINGS, POOL_LIMITS
 from mixpanel_assets.results import (
     BatchProgress,
     FetchResult,
@@ -31,8 +32,9 @@ from mixpanel_assets.results import (
 )
 from mixpanel_assets.run import Metadata, RunOrder, RunReport, run_asset
 
-MAX_PROFILE_WORKERS = POOL_LIMITS[ENGAGE_POOL]
-MAX_EVENT_WORKERS = POOL_LIMITS[EXPORT_POOL]
+MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
+MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]
+USUAL_EVENT_WORKERS = POOL_LIMITS[EXPORT_POOL]
 
 Outcome = TypeVar("Outcome")
 
@@ -110,7 +112,7 @@ def sync_profiles(
         MixpanelAssetsError: nothing was stored.
     """
     order = RunOrder(PROFILES_KEY, config, workers, log_level=log_level)
-    report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher)
+    report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher, ENGAGE_POOL)
     stored, stored_at = _stored(report)
     result = ParallelProfileFetchResult(
         table="mixpanel.profiles",
@@ -154,8 +156,8 @@ def event_days(from_date: str, to_date: str, chunk_days: int) -> dict[str, str]:
 
 
 def event_workers(wished: int | None) -> int:
-    """Chunks at a time: at most what the pool of exports holds."""
-    return workers_for("exports", wished, MAX_EVENT_WORKERS)
+    """Chunks at a time: ten, or as wished up to twenty of the hundred exports that Mixpanel runs at a time."""
+    return workers_for("exports", USUAL_EVENT_WORKERS if wished is None else wished, MAX_EVENT_WORKERS)
 
 
 def sync_events(
@@ -172,7 +174,7 @@ def sync_events(
         MixpanelAssetsError: nothing was stored.
     """
     order = RunOrder(EVENTS_KEY, config, workers, days, log_level)
-    report, seconds = _timed_run(order, instance, _ChunksTo(watcher), watcher)
+    report, seconds = _timed_run(order, instance, _ChunksTo(watcher), watcher, EXPORT_POOL)
     stored, stored_at = _stored(report)
     result = ParallelFetchResult(
         table="mixpanel.events",
@@ -254,14 +256,29 @@ def _given(given: Mapping[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _timed_run(
-    order: RunOrder, instance: dg.DagsterInstance | None, on_output: Callable[[Metadata], None], watcher: Watcher
+    order: RunOrder,
+    instance: dg.DagsterInstance | None,
+    on_output: Callable[[Metadata], None],
+    watcher: Watcher,
+    pool: str,
 ) -> tuple[RunReport, float]:
     started = time.monotonic()
     # The DuckDB file and what is staged lie there, whichever instance records the run.
     prepare_home()
     with nullcontext(instance) if instance is not None else open_instance() as used:
+        _make_room(used, pool, order.max_concurrent, watcher)
         report = run_asset(order, used, on_output, watcher.say)
     return report, round(time.monotonic() - started, 3)
+
+
+def _make_room(instance: dg.DagsterInstance, pool: str, workers: int, watcher: Watcher) -> None:
+    """Raise the instance's limit of a pool for a wish beyond the usual; one that a person has lowered else stays."""
+    if workers <= POOL_LIMITS[pool] or not instance.event_log_storage.supports_global_concurrency_limits:
+        return
+    limits = {row.name: row.limit for row in instance.event_log_storage.get_pool_limits()}
+    if limits.get(pool, 0) < workers:
+        instance.event_log_storage.set_concurrency_slots(pool, workers)
+        watcher.say(logging.INFO, f"pool {pool} of this instance now allows {workers} at a time, for all runs")
 
 
 def _stored(report: RunReport) -> tuple[Metadata, datetime.datetime]:

@@ -246,7 +246,7 @@ class TestPools:
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
         other, ours = (instance.create_run_for_job(toy_runs.pages_job) for _ in range(2))
         instance.event_log_storage.claim_concurrency_slot(POOL, other.run_id, "theirs")
-        with PoolSlots(instance, ours, {}) as slots:
+        with PoolSlots(instance, ours, {}, {}) as slots:
             assert not slots.claim(POOL, "mine")
             assert slots.has_pending_claims()
             slots.withdraw()

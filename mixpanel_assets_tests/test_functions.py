@@ -34,7 +34,7 @@ from mixpanel_assets.errors import (
     MixpanelError,
 )
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.syncs import FewerWorkersWarning, profile_workers
+from mixpanel_assets.syncs import FewerWorkersWarning, event_workers, profile_workers
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
@@ -341,3 +341,9 @@ def test_the_public_names_are_there_and_no_others() -> None:
     assert set(mixpanel_assets.__all__) <= set(dir(mixpanel_assets))
     with pytest.raises(AttributeError, match="no attribute 'fetch_funnels'"):
         _ = mixpanel_assets.fetch_funnels
+
+
+def test_event_workers_are_ten_and_may_be_twenty() -> None:
+    assert [event_workers(wished) for wished in (None, 1, 20)] == [10, 1, 20]
+    with pytest.warns(FewerWorkersWarning, match="no more than 20 exports"):
+        assert event_workers(21) == 20

@@ -45,11 +45,18 @@ class PoolSlots(InstanceConcurrencyContext):
     """The slots of one run, behind the interface through which ActiveExecution asks for them. For one thread only."""
 
     def __init__(
-        self, instance: DagsterInstance, run: DagsterRun, limits: Mapping[str, int], locks: RunLocks | None = None
+        self,
+        instance: DagsterInstance,
+        run: DagsterRun,
+        limits: Mapping[str, int],
+        ceilings: Mapping[str, int],
+        locks: RunLocks | None = None,
     ):
         super().__init__(instance, run)
         self._storage = instance.event_log_storage
         self._limits = limits
+        # What this run alone keeps to: where the instance counts, a person may have raised the limit.
+        self._own_most = ceilings if self._storage.supports_global_concurrency_limits else limits
         self._locks = locks
         self._holding: dict[str, str] = {}  # step key -> pool
         self._wishes: dict[str, Wish] = {}  # pool -> who waits for it
@@ -105,7 +112,7 @@ class PoolSlots(InstanceConcurrencyContext):
         self._wishes.clear()
 
     def _is_full(self, pool: str) -> bool:
-        limit = self._limits.get(pool)
+        limit = self._own_most.get(pool)
         return limit is not None and sum(held == pool for held in self._holding.values()) >= limit
 
     def _is_its_turn(self, pool: str, step_key: str) -> bool:

@@ -31,16 +31,23 @@ from mixpanel_assets.executor.event_log import run_instance
 from mixpanel_assets.executor.run_locks import RunLocks
 from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.executor.step_threads import StepThreads
-from mixpanel_assets.pools import POOL_LIMITS
+from mixpanel_assets.pools import POOL_CEILINGS, POOL_LIMITS
 
 
 class ThreadedExecutor(Executor):
     """Runs a plan's steps as threads. `pool_limits`: pool name -> steps at a time, over all runs of an instance."""
 
-    def __init__(self, retries: RetryMode, max_concurrent: int, pool_limits: Mapping[str, int]):
+    def __init__(
+        self,
+        retries: RetryMode,
+        max_concurrent: int,
+        pool_limits: Mapping[str, int],
+        pool_ceilings: Mapping[str, int],
+    ):
         self._retries = retries
         self._max_concurrent = max_concurrent
         self._pool_limits = pool_limits
+        self._pool_ceilings = pool_ceilings
 
     @property
     def retries(self) -> RetryMode:
@@ -85,7 +92,9 @@ class ThreadedExecutor(Executor):
         self, locks: RunLocks | None, job_context: PlanExecutionContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
         with (
-            PoolSlots(job_context.instance, job_context.dagster_run, self._pool_limits, locks) as slots,
+            PoolSlots(
+                job_context.instance, job_context.dagster_run, self._pool_limits, self._pool_ceilings, locks
+            ) as slots,
             execution_plan.start(
                 retry_mode=self._retries,
                 max_concurrent=self._max_concurrent,
@@ -101,19 +110,24 @@ def _engine_event(plan_context: PlanOrchestrationContext, message: str) -> dg.Da
     return dg.DagsterEvent.engine_event(plan_context, f"{message} {pid}.", EngineEventData.in_process(pid))
 
 
-def build_threaded_executor(pool_limits: Mapping[str, int]) -> dg.ExecutorDefinition:
+def build_threaded_executor(
+    pool_limits: Mapping[str, int], pool_ceilings: Mapping[str, int] | None = None
+) -> dg.ExecutorDefinition:
     """An executor that knows the code location's own pools: pool name -> steps at a time.
 
-    Run config: `execution.config.max_concurrent` (default: the sum of the limits, so that every pool can be full) and
+    `pool_limits` hold until a person sets another limit on the instance, `pool_ceilings` (default: the limits) always.
+    Run config: `execution.config.max_concurrent` (default: the sum of the ceilings, so that every pool can be full) and
     `execution.config.retries`, as in Dagster's executors. A run with fewer than one step at a time fails at its start.
     """
+
+    ceilings = pool_limits if pool_ceilings is None else pool_ceilings
 
     @dg.executor(
         name="threaded",
         config_schema={
             "max_concurrent": dg.Field(
                 int,
-                default_value=max(1, sum(pool_limits.values())),
+                default_value=max(1, sum(ceilings.values())),
                 description="How many steps may run at the same time, over all pools. A pool's own limit holds besides,"
                 " so a larger number does no harm; 1 runs one step after the other.",
             ),
@@ -127,9 +141,9 @@ def build_threaded_executor(pool_limits: Mapping[str, int]) -> dg.ExecutorDefini
         if max_concurrent < 1:
             raise dg.DagsterInvariantViolationError(f"max_concurrent is {max_concurrent}; it must be 1 or more.")
         retries = RetryMode.from_config(config["retries"]) or RetryMode.ENABLED
-        return ThreadedExecutor(retries, max_concurrent, pool_limits)
+        return ThreadedExecutor(retries, max_concurrent, pool_limits, ceilings)
 
     return threaded
 
 
-threaded_executor = build_threaded_executor(POOL_LIMITS)
+threaded_executor = build_threaded_executor(POOL_LIMITS, POOL_CEILINGS)
