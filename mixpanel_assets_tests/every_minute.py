@@ -1,0 +1,5 @@
+"""The code location with schedules that tick every minute, so that a test need not wait for the full hour."""
+
+from mixpanel_assets.definitions import build_defs
+
+defs = build_defs(cron="* * * * *")

@@ -1,0 +1,70 @@
+"""What the code location consists of, as text: whoever changes a name, a check or a schedule changes it here too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.definitions import build_defs, defs
+
+_EXPECTED = (Path(__file__).parent / "definitions.txt").read_text(encoding="utf-8")
+
+
+def _described() -> str:
+    graph = defs.resolve_asset_graph()
+    repository = defs.get_repository_def()
+    lines = []
+    for key in sorted(graph.get_all_asset_keys(), key=dg.AssetKey.to_user_string):
+        spec = graph.get(key)
+        kinds = " ".join(sorted(spec.kinds))
+        lines.append(f"asset {key.to_user_string()} [{kinds}] owned by {', '.join(spec.owners)}")
+        lines += [f"  after {parent.to_user_string()}" for parent in sorted(spec.parent_keys)]
+        if spec.partitions_def:
+            lines.append(f"  partitioned: {type(spec.partitions_def).__name__}")
+        if spec.freshness_policy:
+            lines.append(f"  fresh: {type(spec.freshness_policy).__name__}")
+    for check in sorted(graph.asset_check_keys, key=lambda check: (check.asset_key.to_user_string(), check.name)):
+        blocking = " blocking" if graph.get_check_spec(check).blocking else ""
+        lines.append(f"check {check.asset_key.to_user_string()} {check.name}{blocking}")
+    lines += [f"job {job.name}" for job in sorted(repository.get_all_jobs(), key=lambda job: job.name)]
+    for schedule in sorted(repository.schedule_defs, key=lambda schedule: schedule.name):
+        lines.append(
+            f"schedule {schedule.name} {schedule.cron_schedule} {schedule.job_name} {schedule.default_status.value}"
+        )
+    for sensor in sorted(repository.sensor_defs, key=lambda sensor: sensor.name):
+        lines.append(f"sensor {sensor.name} {sensor.default_status.value}")
+    lines += [f"resource {key}" for key in sorted(repository.get_top_level_resources())]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_code_location_is_what_it_was() -> None:
+    """Red when a check, a schedule or a job is left out of build_defs."""
+    assert _described() == _EXPECTED
+
+
+def test_loads_without_environment_and_without_warnings() -> None:
+    """Red when a module reads a setting at import, and when the beta warning about code references is let through."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MP_", "DAGSTER_"))}
+    command = [sys.executable, "-W", "error", "-c", "import mixpanel_assets.definitions"]
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_asset_says_where_its_code_is() -> None:
+    """Red without `_with_code`."""
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        assert "dagster/code_references" in graph.get(key).metadata, key
+
+
+def test_parts_of_your_own() -> None:
+    """Red when build_defs drops one of its arguments."""
+    own = build_defs(on_failure=print, cron="7 * * * *", freshness=None, owners=["team:growth"], lookback_days=2)
+    spec = own.resolve_asset_graph().get(PROFILES_KEY)
+    assert (spec.owners, spec.freshness_policy) == (["team:growth"], None)
+    repository = own.get_repository_def()
+    assert {schedule.cron_schedule for schedule in repository.schedule_defs} == {"7 * * * *"}
+    assert repository.get_sensor_def("alert_on_failure").default_status == dg.DefaultSensorStatus.RUNNING
