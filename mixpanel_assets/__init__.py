@@ -4,20 +4,21 @@
 
 Data flows one way, from left to right:
 
-    Mixpanel ──bytes──> mixpanel/ ──pages, chunks──> assets/ ──> staging ──> io_managers.py ──> warehouse.py ──> DuckDB
+    Mixpanel ──bytes──> mixpanel/ ──pages, chunks──> assets/ ──> staging/ ──> io_managers.py ──> warehouse/ ──> DuckDB
                             ^                           |
-                        plans.py                  results, metadata ──> checks.py, Dagster UI, mp
+                          sync/                 results, metadata ──> checks/, Dagster UI, mp
 
-Coming in: mixpanel/ is the client, and knows no Dagster. Waiting: staging.py keeps what came as files, whole or absent.
-Landing: io_managers.py is the only writer, warehouse.py its one transaction, *_table.py the SQL.
+Coming in: mixpanel/ is the client. Waiting: staging/ keeps what came as files, whole or absent. Landing: warehouse/ has
+the tables and the one transaction; io_managers.py is the only writer. properties/ makes columns out of the JSON.
+None of these knows Dagster, io_managers.py apart.
 
-Doing: assets/ says in which order (ops), snapshots.py and event_sync.py by which rules (no Dagster), plans.py
-calculates, budgets.py asks whether it fits into Mixpanel's hour. executor/ runs the steps as threads.
+Doing: assets/ says in which order (ops), sync/ by which rules (no Dagster). executor/ runs the steps as threads.
 
-Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, checks.py and others with Dagster's names.
+Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, schedules.py, sensors.py, checks/ and others
+with Dagster's names; reports/ is what a sync says of itself in the UI.
 
-For people: fetch.py is the functions above, cli/ is `mp`, both on run.py, which starts the same run as the Dagster UI;
-results.py and progress.py are what they show. sandbox/ is a Mixpanel to play with.
+For people: fetch.py is the functions above, cli/ is `mp`, both on runs/, which starts the same run as the Dagster UI;
+results.py is what they return. sandbox/ is a Mixpanel to play with.
 
 Everywhere: errors.py (named by what to do about them), settings.py (all of the environment).
 

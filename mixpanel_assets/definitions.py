@@ -11,12 +11,12 @@ from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
 from mixpanel_assets.assets.properties import event_properties, profile_properties
-from mixpanel_assets.checks import profiles_checks
-from mixpanel_assets.event_checks import EVENT_CHECKS
+from mixpanel_assets.checks.event_checks import EVENT_CHECKS
+from mixpanel_assets.checks.profile_checks import profiles_checks
+from mixpanel_assets.checks.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import JOBS
-from mixpanel_assets.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS

@@ -15,7 +15,8 @@
             └── PlanError
 
 Messages are one line: what happened, to what, and what to do. Secrets never reach them. HTTP and DuckDB errors are
-turned into these where they arise (mixpanel/http.py, warehouse.py); don't let a library's exception pass beyond.
+turned into these where they arise (mixpanel/http.py, warehouse/database.py); don't let a library's exception pass
+beyond.
 """
 
 

@@ -18,7 +18,7 @@ from mixpanel_assets.results import (
     ParallelProfileFetchResult,
     ProfileBatchProgress,
 )
-from mixpanel_assets.syncs import (
+from mixpanel_assets.runs.syncs import (
     event_days,
     event_workers,
     events_config,

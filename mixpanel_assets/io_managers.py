@@ -19,13 +19,13 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import events_table, profiles_table
 from mixpanel_assets.errors import MixpanelAssetsError
-from mixpanel_assets.events_table import StagedEvents, StoredEvents
-from mixpanel_assets.profiles_table import StagedProfiles
 from mixpanel_assets.property_handler import PropertiesHandler
 from mixpanel_assets.resources import StagingResource, warehouse_path
-from mixpanel_assets.warehouse import Warehouse, count
+from mixpanel_assets.warehouse import events_table, profiles_table
+from mixpanel_assets.warehouse.database import Warehouse, count
+from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
+from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 _PREVIEW_COLUMNS = ("distinct_id", "last_seen", "properties")
 _PREVIEW_CHARACTERS = 40

@@ -10,9 +10,9 @@ import dagster as dg
 import duckdb
 from dagster._core.storage.db_io_manager import DbTypeHandler, TableSlice
 
-from mixpanel_assets import markdown
 from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
 from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.reports import markdown
 
 # Metadata lies in the event log for ever.
 MOST_NAMES = 100

@@ -14,9 +14,9 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
-from mixpanel_assets.staging import SnapshotFolder
+from mixpanel_assets.staging.pages import SnapshotFolder
 from mixpanel_assets.stopping import stop_requested
-from mixpanel_assets.warehouse import Warehouse
+from mixpanel_assets.warehouse.database import Warehouse
 
 
 class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):

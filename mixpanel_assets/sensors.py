@@ -1,7 +1,8 @@
 """Sensors: two that start the targeted retry after a partial failure, and one that clears away dead runs.
 
-The retries are off until somebody turns them on. They keep no state: how often a sync was tried again is counted by the runs that say
-so in a tag. Whether Mixpanel's hour has room is asked of the ledger before, so that no retry is started only to fail.
+The retries are off until somebody turns them on. They keep no state: how often a sync was tried again is counted by
+the runs that say so in a tag. Whether Mixpanel's hour has room is asked of the ledger before, so that no retry is
+started only to fail.
 """
 
 import time
@@ -9,11 +10,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mixpanel_assets import event_reports, reports
 from mixpanel_assets.active_runs import active_run
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.budgets import Budget, budget
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
 from mixpanel_assets.jobs import (
@@ -22,7 +21,10 @@ from mixpanel_assets.jobs import (
     sync_profiles,
     sync_recent_events,
 )
+from mixpanel_assets.reports import event_reports
+from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.resources import MixpanelResource
+from mixpanel_assets.sync.budgets import Budget, budget
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
 # is none that passes.

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery, ProfileRow, RejectedRow
-from mixpanel_assets.profiles_table import StagedProfiles
-from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
 

@@ -133,7 +133,8 @@ class TestKill:
     def test_a_database_is_never_half_made(self, tmp_path: Path) -> None:
         # Red without _create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
         script = (
-            "import os, sys, duckdb; from pathlib import Path; from mixpanel_assets.warehouse import Warehouse\n"
+            "import os, sys, duckdb; from pathlib import Path\n"
+            "from mixpanel_assets.warehouse.database import Warehouse\n"
             "connect = duckdb.connect\n"
             "def cut(path, **options):\n"
             "    connection = connect(path, **options)\n"
@@ -273,8 +274,8 @@ class TestLock:
         self, pipeline: Pipeline, holder: Holder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Red without check_ready in the metadata op: 13 requests, then a minute of waiting.
-        monkeypatch.setattr("mixpanel_assets.warehouse.PREFLIGHT_WAIT_SECONDS", 0.3)
-        monkeypatch.setattr("mixpanel_assets.warehouse.LOCK_WAIT_SECONDS", 1)
+        monkeypatch.setattr("mixpanel_assets.warehouse.database.PREFLIGHT_WAIT_SECONDS", 0.3)
+        monkeypatch.setattr("mixpanel_assets.warehouse.database.LOCK_WAIT_SECONDS", 1)
         pipeline.sandbox.clear()
         old = pipeline.table()
         holder.tell("open")

@@ -10,11 +10,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mixpanel_assets import event_sync, events_table, partitions
-from mixpanel_assets.event_staging import EventsFolder, RangeResult
+from mixpanel_assets import partitions
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.plans import days_between
 from mixpanel_assets.sandbox import Fault, Population
+from mixpanel_assets.staging.events import EventsFolder, RangeResult
+from mixpanel_assets.sync import event_sync
+from mixpanel_assets.sync.plans import days_between
+from mixpanel_assets.warehouse import events_table
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 # Dagster's own use of its own deprecated name.

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mixpanel_assets import event_lines, events_table
-from mixpanel_assets.event_staging import EventsFolder, RangeResult
-from mixpanel_assets.events_table import StagedEvents, StoredDay
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.warehouse import Warehouse
+from mixpanel_assets.staging import event_lines
+from mixpanel_assets.staging.events import EventsFolder, RangeResult
+from mixpanel_assets.warehouse import events_table
+from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.warehouse.events_table import StagedEvents, StoredDay
 
 DAY, NEXT = "2026-01-01", "2026-01-02"
 NOON = 1_767_268_800  # of DAY, in UTC

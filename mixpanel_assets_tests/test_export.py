@@ -16,18 +16,19 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets import event_lines, event_sync
 from mixpanel_assets.errors import Cancelled
-from mixpanel_assets.event_staging import EventsFolder
-from mixpanel_assets.event_sync import ChunkResult, EventsPlan
 from mixpanel_assets.mixpanel import export, json_text
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
-from mixpanel_assets.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.settings import project
+from mixpanel_assets.staging import event_lines
+from mixpanel_assets.staging.events import EventsFolder
+from mixpanel_assets.sync import event_sync
+from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan
+from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 
 # A busy machine is no finding.
 STEADY = settings(deadline=None)

@@ -33,8 +33,8 @@ from mixpanel_assets.errors import (
     MissingCredentialsError,
     MixpanelError,
 )
+from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.syncs import FewerWorkersWarning, event_workers, profile_workers
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")

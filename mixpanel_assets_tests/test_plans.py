@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets import plans
 from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileRow
+from mixpanel_assets.sync import plans
 
 TOTALS = st.integers(0, 100_000)
 SIZES = st.integers(1, 5_000)

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
-from mixpanel_assets.budgets import budget, keep_to
 from mixpanel_assets.errors import ConfigurationError, MixpanelError, QuotaError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
 from mixpanel_assets.mixpanel.rate_limits import RateLimits
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets.sync.budgets import budget, keep_to
 
 URL = "https://mixpanel.com/api/query"
 HOUR = 3600.0

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.warehouse import Warehouse, _explained, count, table_exists
+from mixpanel_assets.warehouse.database import Warehouse, _explained, count, table_exists
 
 
 def make(path: Path) -> Path:

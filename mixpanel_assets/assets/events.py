@@ -1,8 +1,8 @@
 """`mixpanel/events`, as its data flows: days -> chunks in parallel -> one transaction -> what each day got.
 
 Each op hands on small objects; lines wait in staged files. No SQL and no HTTP here, and no rules: those are
-event_sync.py's. Dagster calls an asset stored, or not stored, as a whole; here some days may come and others not. So
-the rows are written by an op amid the graph, and the last op says which days are materialized.
+sync/event_sync.py's. Dagster calls an asset stored, or not stored, as a whole; here some days may come and others not.
+So the rows are written by an op amid the graph, and the last op says which days are materialized.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,20 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from mixpanel_assets import event_reports, event_sync, partitions, settings, table_schemas
+from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.kept_properties import kept_properties
-from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
-from mixpanel_assets.event_sync import ChunkResult, EventsPlan, Range
-from mixpanel_assets.events_table import StagedEvents, StoredEvents
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.pools import EXPORT_POOL
+from mixpanel_assets.reports import event_reports, table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.staging import sweep
+from mixpanel_assets.staging.pages import sweep
+from mixpanel_assets.sync import event_sync
+from mixpanel_assets.sync.budgets import STOP, budget, check_choice, keep_to
+from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, Range
+from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
 
 EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
 

@@ -1,7 +1,7 @@
 """`mixpanel/profiles`, as its data flows: page 0 -> pages in parallel -> what is still owed -> one table.
 
 Each op hands on small objects; rows wait in staged files. No SQL and no HTTP here, and no rules: those are
-snapshots.py's.
+sync/snapshots.py's.
 """
 
 import dataclasses
@@ -12,16 +12,18 @@ from dataclasses import dataclass
 import dagster as dg
 from pydantic import Field
 
-from mixpanel_assets import plans, reports, snapshots, table_schemas
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.kept_properties import kept_properties
-from mixpanel_assets.budgets import STOP, budget, check_choice, keep_to
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
-from mixpanel_assets.profiles_table import StagedProfiles
+from mixpanel_assets.reports import profile_reports as reports
+from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.staging import PageResult, Snapshot, sweep
+from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
+from mixpanel_assets.sync import plans, snapshots
+from mixpanel_assets.sync.budgets import STOP, budget, check_choice, keep_to
+from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 PROFILES_KEY = dg.AssetKey(["mixpanel", "profiles"])
 

@@ -152,11 +152,11 @@ def names(given: list[str] | None) -> list[str] | None:
 def _sync_profiles(
     given: dict[str, Any], output: Format, *, parallel: bool, workers: int | None, wanted: bool, verbose: int
 ) -> int:
-    from mixpanel_assets.progress import view
+    from mixpanel_assets.cli.progress import view
 
     check_settings(parallel=parallel, workers=workers)
     with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
-        from mixpanel_assets import syncs
+        from mixpanel_assets.runs import syncs
 
         config = syncs.profiles_config(**given)
         at_a_time = syncs.profile_workers(workers) if parallel else 1
@@ -183,11 +183,11 @@ def _sync_events(
     wanted: bool,
     verbose: int,
 ) -> int:
-    from mixpanel_assets.progress import view
+    from mixpanel_assets.cli.progress import view
 
     check_settings(parallel=parallel, workers=workers)
     with view("events", "chunks", wanted=wanted, bar=not verbose) as shown:
-        from mixpanel_assets import syncs
+        from mixpanel_assets.runs import syncs
 
         config = syncs.events_config(**given)
         tags = syncs.event_days(*days, config["chunk_days"]) if days else {}

@@ -27,8 +27,8 @@ def demo(
 
     Nothing of yours is touched: the demo has its own folder, `demo` in the Dagster home.
     """
-    from mixpanel_assets import demo as scene
-    from mixpanel_assets.progress import view
+    from mixpanel_assets.cli import demo as scene
+    from mixpanel_assets.cli.progress import view
 
     with view("profiles", "pages") as shown, scene.stage(profiles, latency, seed) as home:
         result = scene.run(shown, workers)

@@ -14,8 +14,8 @@ def status(output: FormatOption = Format.json) -> None:
 
     Example: mp status --format table
     """
-    from mixpanel_assets.instances import open_instance
-    from mixpanel_assets.status import status as status_of
+    from mixpanel_assets.runs.instances import open_instance
+    from mixpanel_assets.runs.status import status as status_of
 
     with open_instance() as instance:
         print_result(status_of(instance), output)
@@ -24,9 +24,9 @@ def status(output: FormatOption = Format.json) -> None:
 @plan_app.command("profiles")
 def plan_profiles(output: FormatOption = Format.json) -> None:
     """Requests that a profiles sync needs and that are left; asks Mixpanel nothing, goes by the last sync."""
-    from mixpanel_assets import plans
-    from mixpanel_assets.instances import open_instance
-    from mixpanel_assets.status import plan_profiles as plan
+    from mixpanel_assets.runs.instances import open_instance
+    from mixpanel_assets.runs.status import plan_profiles as plan
+    from mixpanel_assets.sync import plans
 
     with open_instance() as instance:
         planned = plan(instance)
@@ -47,6 +47,6 @@ def plan_events(
 
     Example: mp plan events --from 2025-01-01 --to 2025-12-31 --chunk-days 14
     """
-    from mixpanel_assets.status import plan_events as plan
+    from mixpanel_assets.runs.status import plan_events as plan
 
     print_result(plan(from_date, to_date, chunk_days), output)

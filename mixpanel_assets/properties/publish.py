@@ -7,7 +7,7 @@ import duckdb
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
 from mixpanel_assets.properties.sources import Source
-from mixpanel_assets.warehouse import count
+from mixpanel_assets.warehouse.database import count
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def main() -> None:
     print("| pages | mode | whole process | before the first request | limit | ratio | most in flight |")
     print("|---|---|---|---|---|---|---|")
     for pair in sys.argv[1:] or ("60:1", "60:3"):
-        pages, latency = pair.split(":")
-        compare_modes(int(pages), float(latency))
+        count, latency = pair.split(":")
+        compare_modes(int(count), float(latency))
     print("\n| 10,000 profiles at 1 s per page | whole process | peak memory |")
     print("|---|---|---|")
     commands = {"mixpanel_assets, into DuckDB": sync_command(AT_ONCE)}

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mixpanel_assets import plans
 from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
-from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder, new_snapshot_id, prepare
+from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder, new_snapshot_id, prepare
+from mixpanel_assets.sync import plans
 
 _UNCOUNTED = "the server reports no total, and the pages cannot be counted"
 

@@ -9,10 +9,11 @@ from datetime import date
 
 import dagster as dg
 
-from mixpanel_assets import events_table, partitions
+from mixpanel_assets import partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.resources import WarehouseResource
-from mixpanel_assets.warehouse import count
+from mixpanel_assets.warehouse import events_table
+from mixpanel_assets.warehouse.database import count
 
 # Weekends of an office product have a third of the events of its working days.
 LEAST_SHARE = 0.25

@@ -9,12 +9,12 @@ from typing import Any
 
 import dagster as dg
 
-from mixpanel_assets import markdown, table_schemas
-from mixpanel_assets.event_staging import RangeResult
-from mixpanel_assets.event_sync import ChunkResult, EventsPlan, failed_ranges
-from mixpanel_assets.events_table import StoredDay, StoredEvents
-from mixpanel_assets.plans import days_between
-from mixpanel_assets.timeline import Unit, picture
+from mixpanel_assets.reports import markdown, table_schemas
+from mixpanel_assets.reports.timeline import Unit, picture
+from mixpanel_assets.staging.events import RangeResult
+from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, failed_ranges
+from mixpanel_assets.sync.plans import days_between
+from mixpanel_assets.warehouse.events_table import StoredDay, StoredEvents
 
 # How many syncs with failures are looked back upon for days still owed.
 _MOST_SYNCS = 1000

@@ -13,9 +13,9 @@ import duckdb
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.errors import IncompleteSyncError
-from mixpanel_assets.profiles_table import TABLE as PROFILES_TABLE
 from mixpanel_assets.resources import WarehouseResource
-from mixpanel_assets.warehouse import count
+from mixpanel_assets.warehouse.database import count
+from mixpanel_assets.warehouse.profiles_table import TABLE as PROFILES_TABLE
 
 FRESH_HOURS = 24
 # A larger drop at once is refused before it is stored (max_removed_fraction); this sees those that creep.

@@ -13,11 +13,11 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from mixpanel_assets import markdown, table_schemas
 from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.snapshots import expected_total
-from mixpanel_assets.staging import PageResult, Snapshot
-from mixpanel_assets.timeline import Unit, picture
+from mixpanel_assets.reports import markdown, table_schemas
+from mixpanel_assets.reports.timeline import Unit, picture
+from mixpanel_assets.staging.pages import PageResult, Snapshot
+from mixpanel_assets.sync.snapshots import expected_total
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a person sees on stderr while a sync runs: a bar on a terminal, plain lines elsewhere.
 
-Belongs here: showing. Does not belong here: knowing what happens (run.py, fetch.py), results on stdout (cli.py).
+Belongs here: showing. Does not belong here: knowing what happens (runs/), results on stdout (output.py).
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 The days that came are replaced, in the caller's transaction; days that did not keep their rows. What each load did to
 a day is kept in `event_days`: a day with no events has a row there, a day never loaded has none. Opening and committing
-are warehouse.py's; what a staged line looks like is event_lines.py's.
+are database.py's; what a staged line looks like is event_lines.py's.
 """
 
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from mixpanel_assets.event_lines import LINES, MAX_LINE_BYTES
-from mixpanel_assets.event_staging import EventsFolder, RangeResult
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.profiles_table import REJECTED_TABLE
-from mixpanel_assets.warehouse import count
+from mixpanel_assets.staging.event_lines import LINES, MAX_LINE_BYTES
+from mixpanel_assets.staging.events import EventsFolder, RangeResult
+from mixpanel_assets.warehouse.database import count
+from mixpanel_assets.warehouse.profiles_table import REJECTED_TABLE
 
 TABLE = "events"
 DAYS_TABLE = "event_days"

@@ -13,11 +13,11 @@ import dagster as dg
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.budgets import Budget, budget
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.event_reports import owed_days
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
-from mixpanel_assets.plans import ranges_of, split_date_range
+from mixpanel_assets.reports.event_reports import owed_days
+from mixpanel_assets.sync.budgets import Budget, budget
+from mixpanel_assets.sync.plans import ranges_of, split_date_range
 
 # Runs that are looked through for the last one of an asset.
 _MOST_RUNS = 100

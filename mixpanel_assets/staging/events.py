@@ -19,10 +19,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from mixpanel_assets.event_lines import SetAside
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.retry import Attempt
-from mixpanel_assets.staging import disk_errors, read_manifest, write_whole
+from mixpanel_assets.staging.event_lines import SetAside
+from mixpanel_assets.staging.pages import disk_errors, read_manifest, write_whole
 
 # Late events of a day keep coming, so what an interrupted run left is worth taking over for a while only.
 TAKE_OVER_WITHIN = datetime.timedelta(hours=24)

@@ -2,7 +2,7 @@
 
 A complete snapshot replaces what its query could have served; an incomplete one is merged by key and removes nothing.
 So a sync of all profiles removes those that Mixpanel no longer has, and a sync with a filter only those that no other
-sync has brought: whoever left the filter may still be there. Opening and committing are warehouse.py's.
+sync has brought: whoever left the filter may still be there. Opening and committing are database.py's.
 """
 
 import math
@@ -13,8 +13,8 @@ from pathlib import Path
 import duckdb
 
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.staging import PageResult, Snapshot, SnapshotFolder
-from mixpanel_assets.warehouse import count
+from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.warehouse.database import count
 
 TABLE = "profiles"
 REJECTED_TABLE = "rejected_rows"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixpanel_assets import settings
-from mixpanel_assets.progress import View
+from mixpanel_assets.cli.progress import View
 from mixpanel_assets.results import ParallelProfileFetchResult
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
@@ -34,7 +34,7 @@ def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
 
 def run(view: View, workers: int) -> ParallelProfileFetchResult:
     """Sync the sandbox's profiles."""
-    from mixpanel_assets.syncs import profiles_config, sync_profiles
+    from mixpanel_assets.runs.syncs import profiles_config, sync_profiles
 
     # Another --profiles than last time is no sign of lost data here.
     synced = sync_profiles(profiles_config(max_removed_fraction=1.0), workers, view)

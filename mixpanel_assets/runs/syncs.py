@@ -20,8 +20,6 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
-from mixpanel_assets.instances import open_instance, prepare_home
-from mixpanel_assets.plans import split_date_range
 from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_CEILINGS, POOL_LIMITS
 from mixpanel_assets.results import (
     BatchProgress,
@@ -30,7 +28,9 @@ from mixpanel_assets.results import (
     ParallelProfileFetchResult,
     ProfileBatchProgress,
 )
-from mixpanel_assets.run import Metadata, RunOrder, RunReport, run_asset
+from mixpanel_assets.runs.instances import open_instance, prepare_home
+from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
+from mixpanel_assets.sync.plans import split_date_range
 
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
 MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixpanel_assets import event_lines
 from mixpanel_assets.errors import FatalError, MixpanelError, kind_of
-from mixpanel_assets.event_staging import TAKE_OVER_WITHIN, EventsFolder, RangeResult
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.http import ServerTimeoutError
 from mixpanel_assets.mixpanel.retry import Retrier
-from mixpanel_assets.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets.staging import event_lines
+from mixpanel_assets.staging.events import TAKE_OVER_WITHIN, EventsFolder, RangeResult
+from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 
 Range = tuple[str, str]
 
