@@ -6,7 +6,6 @@ Read when a run needs it, never at import, so definitions load on a machine wher
 
 import datetime
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
+from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 
 QUERY_URLS = {
@@ -27,20 +27,6 @@ EXPORT_URLS = {
     "in": "https://data-in.mixpanel.com/api/2.0",
 }
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
-
-
-@dataclass(frozen=True)
-class Project:
-    """One Mixpanel project and the service account that may read it.
-
-    `secret` is kept out of `repr`, so that no log or error can show it.
-    """
-
-    username: str
-    secret: str = field(repr=False)
-    project_id: str
-    query_url: str
-    export_url: str
 
 
 def project() -> Project:

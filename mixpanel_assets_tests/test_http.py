@@ -26,9 +26,9 @@ from mixpanel_assets.errors import (
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, page_request
 from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
+from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets.settings import Project
 
 SECRET = "s3cret-marker"
 # The first wait is 2 to 3 s, the next 4 to 5.

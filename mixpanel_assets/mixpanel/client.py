@@ -19,11 +19,11 @@ from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
+from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.property_filter import SievedLines
 from mixpanel_assets.mixpanel.quota import Account, Ledger
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
-from mixpanel_assets.settings import Project
 
 _LOG = logging.getLogger(__name__)
 

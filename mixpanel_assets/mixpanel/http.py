@@ -26,7 +26,7 @@ from mixpanel_assets.errors import (
 )
 from mixpanel_assets.mixpanel import rate_limits
 from mixpanel_assets.mixpanel.json_text import Text, read_string
-from mixpanel_assets.settings import Project
+from mixpanel_assets.mixpanel.project import Project
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
