@@ -102,7 +102,8 @@ def _retry(instance: dg.DagsterInstance, owed: _Owed, active: str | None) -> _An
     if len(retries) >= len(RETRY_AFTER_SECONDS):
         return dg.SkipReason(f"{owed.what} still fail after {len(retries)} retries: that is for people to look at")
     ended = [record.end_time or 0.0 for record in [*retries, *instance.get_run_records(dg.RunsFilter([first]))]]
-    wait = max(ended) + RETRY_AFTER_SECONDS[len(retries)] - time.time()
+    # A run may have been deleted: then nothing is known of its end, and nothing waited for.
+    wait = max(ended, default=0.0) + RETRY_AFTER_SECONDS[len(retries)] - time.time()
     if wait > 0:
         return dg.SkipReason(f"{owed.what} failed: retry {len(retries) + 1} is due in {wait:.0f} s")
     if not owed.needs.fits:
