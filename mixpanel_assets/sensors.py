@@ -1,4 +1,4 @@
-"""Sensors: two that start the targeted retry after a partial failure, and one that clears away dead runs.
+"""Sensors: two that retry what failed, one that clears away dead runs, one that keeps columns up to date.
 
 The retries are off until somebody turns them on. They keep no state: how often a sync was tried again is counted by
 the runs that say so in a tag. Whether Mixpanel's hour has room is asked of the ledger before, so that no retry is
@@ -13,6 +13,7 @@ import dagster as dg
 from mixpanel_assets.active_runs import active_run
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
 from mixpanel_assets.jobs import (
@@ -81,8 +82,6 @@ def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpan
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    # It launches nothing; Dagster wants to know for what it is.
-    target=[PROFILES_KEY, EVENTS_KEY],
     description="Reports runs failed whose process was killed, and frees their slots, which would keep others queued.",
 )
 def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -90,7 +89,22 @@ def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"reported as failed: {', '.join(buried)}" if buried else "no run has died")
 
 
-SENSORS = (retry_failed_profile_pages_sensor, retry_failed_event_ranges_sensor, dead_runs_sensor)
+# Dagster's own sensor for automation conditions is off until somebody finds it; this one keeps columns up to date with
+# the syncs from the start, and asks nothing of Mixpanel.
+properties_sensor = dg.AutomationConditionSensorDefinition(
+    "properties_sensor",
+    target=dg.AssetSelection.assets(PROFILE_PROPERTIES_KEY, EVENT_PROPERTIES_KEY),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    description="Brings the catalogue of properties and the typed views up to date after each sync.",
+)
+
+SENSORS = (
+    retry_failed_profile_pages_sensor,
+    retry_failed_event_ranges_sensor,
+    dead_runs_sensor,
+    properties_sensor,
+)
 
 
 def _retry(instance: dg.DagsterInstance, owed: _Owed, active: str | None) -> _Answer:
