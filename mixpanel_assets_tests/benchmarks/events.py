@@ -26,7 +26,7 @@ from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.mixpanel.rate_limits import RateLimits
 from mixpanel_assets.pools import EXPORT_POOL, POOL_LIMITS
 from mixpanel_assets.sandbox import Limits
-from mixpanel_assets_tests.benchmarks.served import child_environment, journal, served
+from mixpanel_assets_tests.benchmarks.served import child_environment, journal, prepare_home, served
 
 FIRST, LAST, DAYS = "2026-01-01", "2026-03-31", 90
 AT_ONCE = POOL_LIMITS[EXPORT_POOL]
@@ -64,6 +64,7 @@ def sync_command(workers: int, chunk_days: int) -> list[str]:
 def run(command: Sequence[str], environment: dict[str, str], home: str) -> tuple[float, float, int]:
     """Seconds, CPU seconds and peak memory in MB of a command that must succeed."""
     with tempfile.TemporaryFile() as said:
+        prepare_home(home)
         began = time.monotonic()
         child = subprocess.Popen(
             command, env=child_environment(environment, DAGSTER_HOME=home), stdout=said, stderr=subprocess.STDOUT

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from mixpanel_assets.pools import ENGAGE_POOL, POOL_LIMITS
-from mixpanel_assets_tests.benchmarks.served import child_environment, journal, served
+from mixpanel_assets_tests.benchmarks.served import child_environment, journal, prepare_home, served
 
 PAGE_SIZE = 1000
 AT_ONCE = POOL_LIMITS[ENGAGE_POOL]
@@ -54,14 +54,14 @@ def sync_command(workers: int) -> list[str]:
 
 
 def measure(command: Sequence[str], pages: int, latency: float) -> Measured:
-    """Run a command against a fresh sandbox, in a DAGSTER_HOME that has its (empty) databases, as after a first run."""
+    """Run a command against a fresh sandbox, in a DAGSTER_HOME as after a first run: our settings, empty databases."""
     with (
         tempfile.TemporaryDirectory() as home,
         tempfile.TemporaryFile() as said,
         served({"profiles": pages * PAGE_SIZE}, latency=latency) as environment,
     ):
         variables = child_environment(environment, DAGSTER_HOME=home)
-        subprocess.run([sys.executable, "-m", "dagster", "instance", "info"], env=variables, check=True, stdout=said)
+        prepare_home(home)
         began = time.monotonic()
         child = subprocess.Popen(command, env=variables, stdout=said, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(child.pid, 0)

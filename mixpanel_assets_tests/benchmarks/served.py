@@ -3,12 +3,17 @@
 import json
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import mixpanel_assets
 from mixpanel_assets.sandbox import Population, Sandbox
 
 
@@ -40,6 +45,13 @@ def journal(environment: dict[str, str]) -> list[dict[str, Any]]:
 def child_environment(environment: dict[str, str], **more: str) -> dict[str, str]:
     """Our environment with the sandbox's, for a command."""
     return {**os.environ, **environment, **more}
+
+
+def prepare_home(home: str) -> None:
+    """A DAGSTER_HOME as after a first run: our settings, empty databases."""
+    shutil.copy(Path(mixpanel_assets.__file__).with_name("dagster.yaml"), home)
+    command = [sys.executable, "-m", "dagster", "instance", "info"]
+    subprocess.run(command, env={**os.environ, "DAGSTER_HOME": home}, check=True, stdout=subprocess.DEVNULL)
 
 
 def _serve(
