@@ -1,8 +1,10 @@
 """The DuckDB file: opened, waited for, refused with a line that says what to do. Its transactions are tested where
 tables are published (test_profiles_table.py), locks of other processes in test_crash.py."""
 
+import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -149,3 +151,24 @@ def test_a_new_file_appears_without_leftovers(tmp_path: Path) -> None:
 def test_who_holds_a_lock(text: str, holder: str) -> None:
     message = str(_explained(duckdb.IOException(f"IO Error: {text}"), Path("x")))
     assert message.startswith(f"x is held by {holder}: close it there and sync again")
+
+
+def test_threads_open_and_close_the_file_as_they_please(tmp_path: Path) -> None:
+    # Red without the lock around opening and closing: the checks of one run are threads.
+    pauses = random.Random(7)
+    warehouse = Warehouse(tmp_path / "test.duckdb")
+    with warehouse.transaction() as connection:
+        connection.execute("create table numbers as select range as number from range(100000)")
+
+    def use(thread: int) -> int:
+        for turn in range(150):
+            if thread == 0 and turn % 5 == 0:
+                with warehouse.transaction() as connection:
+                    connection.execute("update numbers set number = number + 1 where number % 7 = 0")
+            with warehouse.reading() as connection:
+                assert count(connection, "select count(*) from numbers") == 100_000
+            time.sleep(pauses.random() * 0.003)  # so that now and then nobody has it open
+        return 1
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(use, range(4))) == 4

@@ -33,6 +33,9 @@ _STORED_IN = "select path from duckdb_databases() where database_name = current_
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
+# While the last connection to a file closes, DuckDB refuses a new one from the same process ("Unique file handle
+# conflict").
+_opening_or_closing = threading.Lock()
 
 Say = Callable[[str], None]
 
@@ -58,7 +61,7 @@ class Warehouse:
         if self.path.is_dir():
             raise WarehouseError(f"{self.path} is a folder: set MP_DUCKDB_PATH to a file")
         if self.path.exists():
-            self._open(PREFLIGHT_WAIT_SECONDS).close()
+            _close(self._open(PREFLIGHT_WAIT_SECONDS))
         elif not self.path.parent.is_dir():
             raise WarehouseError(f"the folder {self.path.parent} does not exist: make it, or set MP_DUCKDB_PATH")
         else:
@@ -86,7 +89,7 @@ class Warehouse:
                 # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
                 raise _explained(error, self.path) from error
             finally:
-                connection.close()
+                _close(connection)
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -103,7 +106,7 @@ class Warehouse:
         except duckdb.Error as error:
             raise _explained(error, self.path) from error
         finally:
-            connection.close()
+            _close(connection)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -117,7 +120,8 @@ class Warehouse:
         told = False
         while True:
             try:
-                return _connected_to_file(self.path)
+                with _opening_or_closing:
+                    return _connected_to_file(self.path)
             except duckdb.Error as error:
                 holder = _lock_holder(error)
                 if holder is None or time.monotonic() >= deadline:
@@ -126,6 +130,11 @@ class Warehouse:
                     self.say(f"{self.path} is held by {holder}; waiting up to {wait_seconds:.0f} s for it")
                     told = True
                 time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _close(connection: duckdb.DuckDBPyConnection) -> None:
+    with _opening_or_closing:
+        connection.close()
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

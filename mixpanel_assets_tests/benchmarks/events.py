@@ -64,7 +64,6 @@ def sync_command(workers: int, chunk_days: int) -> list[str]:
 def run(command: Sequence[str], environment: dict[str, str], home: str) -> tuple[float, float, int]:
     """Seconds, CPU seconds and peak memory in MB of a command that must succeed."""
     with tempfile.TemporaryFile() as said:
-        prepare_home(home)
         began = time.monotonic()
         child = subprocess.Popen(
             command, env=child_environment(environment, DAGSTER_HOME=home), stdout=said, stderr=subprocess.STDOUT
@@ -92,6 +91,7 @@ def floor(environment: dict[str, str], home: str) -> tuple[float, float]:
 
 def sync(environment: dict[str, str], home: str, workers: int, chunk_days: int) -> Measured:
     """One run of the asset; the sandbox is asked by nobody else meanwhile."""
+    prepare_home(home)
     account = Ledger(Path(home) / LEDGER_FILE).account(
         environment["MP_EXPORT_URL"], environment["MP_PROJECT_ID"], "export"
     )
