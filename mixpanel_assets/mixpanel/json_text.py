@@ -18,6 +18,7 @@ _object = msgspec.json.Decoder(dict[str, Text])
 _array = msgspec.json.Decoder(list[Text])
 _string = msgspec.json.Decoder(str)
 _WHOLE_NUMBER = re.compile(rb"-?\d+")
+_ANY_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATES = re.compile(
     rb"(?P<keep>\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
@@ -57,7 +58,7 @@ def repaired(body: bytes) -> tuple[bytes, int]:
     Halves of surrogate pairs, written as escapes, and bytes that are not UTF-8: no database stores those as text.
     """
     repairs = 0
-    if b"\\ud" in body or b"\\uD" in body:
+    if _ANY_SURROGATE.search(body):
         halves = 0
 
         def replace(match: re.Match[bytes]) -> bytes:

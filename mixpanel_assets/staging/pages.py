@@ -105,6 +105,15 @@ class PageResult:
         return self.rows + self.rejected
 
 
+class _Line(msgspec.Struct, gc=False):
+    """A staged row; `properties` is JSON within a JSON string, so that it stays as served."""
+
+    page: int
+    row: int
+    distinct_id: str
+    properties: str | None
+
+
 class SnapshotFolder:
     """The files of one snapshot."""
 
@@ -125,8 +134,7 @@ class SnapshotFolder:
         self._make()
         rows_file = self.rows_file(page.page)
         lines = _lines(
-            {"page": page.page, "row": number, "distinct_id": row.distinct_id, "properties": row.properties}
-            for number, row in enumerate(page.rows)
+            _Line(page.page, number, row.distinct_id, row.properties) for number, row in enumerate(page.rows)
         )
         write_whole(rows_file, lines)
         if page.rejected:
@@ -227,7 +235,7 @@ def _digest_of_ids(page: EngagePage) -> str:
     return hashlib.sha256("\n".join(sorted(row.distinct_id for row in page.rows)).encode()).hexdigest()
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+def _lines(rows: Iterable[_Line | dict[str, Any]]) -> bytes:
     return msgspec.json.Encoder().encode_lines(rows)
 
 
