@@ -310,14 +310,29 @@ class TestPools:
                 storage.close()
         assert sorted(claims) == [False, True]
 
-    def test_runs_take_turns(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:
-        # Red when a run may wait with all its pages at once: the short run ends after the long one.
+    def test_a_limit_lowered_during_a_run_holds_from_then_on(
+        self, home: Path, instance: dg.DagsterInstance, lines: Path
+    ) -> None:
+        # Red when a slot that is to go is handed on: the run keeps all that it has to its end.
+        process = start(toy_runs.pages_job, home, config(12, 0.5))
+        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the first pages")
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
-        long = start(toy_runs.pages_job, home, config(20, 0.3))
+        wait_until(lambda: len(words(lines, "end")) >= LIMIT, "their end")
+        assert process.wait(PATIENCE_SECONDS) == 0
+        last_end_of_the_first = max(line["at"] for line in words(lines, "end")[:LIMIT])
+        later = [line for line in journal(lines) if line["at"] > last_end_of_the_first]
+        assert most_in_flight(later) == 1
+
+    @pytest.mark.parametrize("slots", [1, LIMIT])
+    def test_runs_take_turns(self, home: Path, instance: dg.DagsterInstance, lines: Path, slots: int) -> None:
+        # Red when a run may wait with all its pages at once, or hands its slots on from page to page while another
+        # waits: the short run ends after the long one.
+        instance.event_log_storage.set_concurrency_slots(POOL, slots)
+        long = start(toy_runs.pages_job, home, config(20 * slots, 0.3))
         wait_until(lambda: len(words(lines, "begin")) > 2, "the long run's first pages")
         short = start(toy_runs.pages_job, home, config(3, 0.05))
         assert [long.wait(PATIENCE_SECONDS), short.wait(PATIENCE_SECONDS)] == [0, 0]
-        assert [len(line["pages"]) for line in words(lines, "collect")] == [3, 20]
+        assert [len(line["pages"]) for line in words(lines, "collect")] == [3, 20 * slots]
 
     def test_waits_without_spinning_and_takes_a_freed_slot(self, instance: dg.DagsterInstance, lines: Path) -> None:
         storage = instance.event_log_storage

@@ -22,6 +22,7 @@ from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.retries import RetryMode
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._core.storage.event_log.schema import ConcurrencySlotsTable, PendingStepsTable
 
 # What is called -> the parameters that it is called with, in Dagster's order.
 CALLED: list[tuple[Callable[..., Any], list[str]]] = [
@@ -88,7 +89,7 @@ def test_attributes() -> None:
         def empty() -> None: ...
 
         context = InstanceConcurrencyContext(instance, instance.create_run_for_job(empty))
-        for name in ("_pending_timeouts", "_pending_claims", "_run_id", "_instance"):
+        for name in ("_claims", "_pending_timeouts", "_pending_claims", "_run_id", "_instance"):
             assert hasattr(context, name), f"InstanceConcurrencyContext.{name} moved in {dagster.__version__}"
     assert "ready_outputs" in KnownExecutionState._fields
 
@@ -97,6 +98,13 @@ def test_the_local_event_log_has_what_is_replaced(tmp_path: Any) -> None:
     storage = SqliteEventLogStorage(str(tmp_path))
     for name in ("_base_dir", "_db_lock"):
         assert hasattr(storage, name), f"SqliteEventLogStorage.{name} moved in {dagster.__version__}"
+
+
+def test_columns() -> None:
+    """What a slot's move from one step to the next goes by."""
+    common = {"id", "concurrency_key", "run_id", "step_key", "create_timestamp"}
+    assert {*ConcurrencySlotsTable.c.keys()} == common | {"deleted"}
+    assert {*PendingStepsTable.c.keys()} == common | {"priority", "assigned_timestamp"}
 
 
 def test_an_instance_uses_the_plain_local_event_log(tmp_path: Any) -> None:

@@ -31,12 +31,40 @@ from dagster._core.events import (
 )
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import ConcurrencySlotsTable, PendingStepsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
 # Long enough to gather what a page's end causes, short enough for a progress bar.
 WRITE_AFTER_SECONDS = 0.1
+
+# A slot goes from one step to the next, unless another run waits for one or a person has lowered the pool's limit.
+_SLOTS, _PENDING = ConcurrencySlotsTable.c, PendingStepsTable.c
+_OTHERS_WAIT = (
+    db.select(_PENDING.id)
+    .where(
+        _PENDING.concurrency_key == db.bindparam("pool"),
+        _PENDING.run_id != db.bindparam("run"),
+        _PENDING.assigned_timestamp.is_(None),
+    )
+    .exists()
+)
+_HAND_ON = (
+    ConcurrencySlotsTable.update()
+    .where(
+        _SLOTS.concurrency_key == db.bindparam("pool"),
+        _SLOTS.run_id == db.bindparam("run"),
+        _SLOTS.step_key == db.bindparam("ended"),
+        _SLOTS.deleted.is_(False),
+        ~_OTHERS_WAIT,
+    )
+    .values(step_key=db.bindparam("next"))
+)
+_HAND_ON_CLAIM = (
+    PendingStepsTable.update()
+    .where(_PENDING.run_id == db.bindparam("run"), _PENDING.step_key == db.bindparam("ended"))
+    .values(step_key=db.bindparam("next"))
+)
 
 WRITTEN_AT_ONCE = frozenset(
     {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS, DagsterEventType.STEP_FAILURE}
@@ -164,6 +192,18 @@ class RunEventLog(SqliteEventLogStorage):
                 self._shards[name] = Shard(url)
             return self._shards[name]
 
+    def hand_on(self, pool: str, ended: str, next_: str) -> bool:
+        """Give the slot of a step that has ended to the next step of this run; False if it must be freed instead.
+
+        What Dagster offers, freeing one and claiming another, takes 12 ms, while other pages wait for their turn.
+        """
+        steps = {"pool": pool, "run": self._run_id, "ended": ended, "next": next_}
+        with self.index_connection() as connection:
+            handed_on = connection.execute(_HAND_ON, steps).rowcount == 1
+            if handed_on:
+                connection.execute(_HAND_ON_CLAIM, steps)
+        return handed_on
+
     def close(self) -> None:
         """Write what waits, then let go of the files. Later events are dropped."""
         try:
@@ -200,6 +240,12 @@ def flush(instance: DagsterInstance) -> None:
     """Write the events that still wait, if this instance lets any wait."""
     if isinstance(instance.event_log_storage, RunEventLog):
         instance.event_log_storage.flush()
+
+
+def hand_on(instance: DagsterInstance, pool: str, ended: str, next_: str) -> bool:
+    """Give a slot from one step of the run to another, if this instance can; else it has to be freed and claimed."""
+    storage = instance.event_log_storage
+    return isinstance(storage, RunEventLog) and storage.hand_on(pool, ended, next_)
 
 
 def exclusively(instance: DagsterInstance) -> Any:

@@ -5,6 +5,7 @@ how the claims are stored (Dagster's event log storage, see event_log.py).
 
 The slots are Dagster's: the UI shows them, and other executors keep to them. What differs from Dagster's own way:
 - a waiting run looks again every `LOOK_EVERY_SECONDS`, not after 1 to 15 seconds;
+- a run's next step takes the slot of the one that ended, if nobody else waits;
 - a run waits with one step per pool at a time. Slots go to whoever waits longest, so runs take turns, and a run with
   sixty pages does not queue all of them before another run's first;
 - a run never has more steps of a pool in flight than the code location allows, with or without an instance that counts;
@@ -19,7 +20,7 @@ from types import TracebackType
 from dagster import DagsterInstance, DagsterRun
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
-from mixpanel_assets.executor.event_log import exclusively
+from mixpanel_assets.executor.event_log import exclusively, hand_on
 from mixpanel_assets.executor.run_locks import RunLocks, bury
 
 # A look costs some 3 ms. The executor's loop comes by every 0.1 s, so this means every time.
@@ -59,6 +60,7 @@ class PoolSlots(InstanceConcurrencyContext):
         self._own_most = ceilings if self._storage.supports_global_concurrency_limits else limits
         self._locks = locks
         self._holding: dict[str, str] = {}  # step key -> pool
+        self._spare: dict[str, str] = {}  # step key -> pool: ended, and their slots not given up yet
         self._wishes: dict[str, Wish] = {}  # pool -> who waits for it
         self._looked_for_the_dead_at = float("-inf")
         self._set_aside_since: dict[tuple[str, str], float] = {}  # (run id, step key) -> first seen
@@ -89,6 +91,8 @@ class PoolSlots(InstanceConcurrencyContext):
         """Whether the step may start now. If not, ask again: `ActiveExecution` does so for every ready step."""
         if self._is_full(concurrency_key) or not self._is_its_turn(concurrency_key, step_key):
             return False
+        if self._takes_over(concurrency_key, step_key):
+            return True
         self._pending_timeouts[step_key] = 0.0  # Dagster's own pause between two looks; ours is in the wish.
         with exclusively(self._instance):
             claimed = super().claim(concurrency_key, step_key, step_priority)
@@ -100,9 +104,35 @@ class PoolSlots(InstanceConcurrencyContext):
         return claimed
 
     def free_step(self, step_key: str) -> None:
-        if self._holding.pop(step_key, None):
-            with exclusively(self._instance):
-                super().free_step(step_key)
+        """The step has ended. Its slot is kept for the next step of this run until `free_spare`."""
+        pool = self._holding.pop(step_key, None)
+        if pool is not None:
+            self._spare[step_key] = pool
+
+    def free_spare(self) -> None:
+        """Free the slots that no step of this run has taken over."""
+        for step_key in [*self._spare]:
+            self._free(step_key)
+
+    def _free(self, ended: str) -> None:
+        del self._spare[ended]
+        with exclusively(self._instance):
+            super().free_step(ended)
+
+    def _takes_over(self, pool: str, step_key: str) -> bool:
+        """Whether the step got the slot of one that ended. If it may not have it, that slot is freed."""
+        ended = next((ended for ended, its_pool in self._spare.items() if its_pool == pool), None)
+        if ended is None:
+            return False
+        # Who waits already has its place in the queue.
+        if pool in self._wishes or not hand_on(self._instance, pool, ended, step_key):
+            self._free(ended)
+            return False
+        del self._spare[ended]
+        self._claims.remove(ended)
+        self._claims.add(step_key)
+        self._holding[step_key] = pool
+        return True
 
     def withdraw(self) -> None:
         """Stop waiting: nobody here could use a slot now, and none should be set aside for us."""

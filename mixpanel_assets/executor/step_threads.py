@@ -108,6 +108,7 @@ class StepThreads:
             if not step.pool:
                 flush(self._job_context.instance)  # A step outside the pools collects: what it builds on is written.
             self._start(step)
+        self._slots.free_spare()
 
     def _start(self, step: ExecutionStep) -> None:
         known_state = _snapshot(self._active.get_known_state())
