@@ -254,3 +254,40 @@ def test_whole_response_for_people(sandbox: Sandbox) -> None:
     assert (second["page"], len(second["results"])) == (1, 10)
     assert first["session_id"] == second["session_id"]
     client.close()
+
+
+def test_a_connection_outlives_the_thread_that_opened_it(sandbox: Sandbox) -> None:
+    """Red with a session per thread: a page is a thread of its own, and would open a connection of its own."""
+    sandbox.faults = []
+    before = sandbox.connections
+    client = MixpanelClient(project(sandbox), policy=RetryPolicy(max_attempts=1))
+    for _ in range(10):
+        thread = threading.Thread(target=client.query_engage_page, args=(0,))
+        thread.start()
+        thread.join()
+    client.close()
+    assert sandbox.connections - before == 1
+
+
+def test_threads_at_the_same_time_share_nothing(sandbox: Sandbox) -> None:
+    """As many connections as there are requests in flight, and each gets its own page."""
+    sandbox.faults = [Fault("engage", "delay", None, times=None, seconds=0.3)]
+    before = sandbox.connections
+    client = MixpanelClient(project(sandbox), policy=RetryPolicy(max_attempts=1))
+    session_id = client.query_engage_page(0)["session_id"]
+    pages: dict[int, Any] = {}
+    threads = [
+        threading.Thread(
+            target=lambda n: pages.update({n: client.query_engage_page(n, session_id=session_id)}), args=(n,)
+        )
+        for n in (0, 1, 2) * 3
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.close()
+    sandbox.faults = []
+    assert {number: page["page"] for number, page in pages.items()} == {0: 0, 1: 1, 2: 2}
+    assert len({page["results"][0]["$distinct_id"] for page in pages.values()}) == 3
+    assert sandbox.connections - before <= 9

@@ -7,8 +7,9 @@ retry.py's; what a good body means is engage.py's and export.py's.
 import base64
 import json
 import re
-import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -65,7 +66,7 @@ class Request:
 
 
 class Transport:
-    """Sends requests for one project, with one `requests.Session` for each thread that asks."""
+    """Sends requests for one project, each through a `requests.Session` that nobody else uses meanwhile."""
 
     def __init__(
         self,
@@ -75,8 +76,7 @@ class Transport:
     ) -> None:
         self._project = project
         self._timeout = (connect_timeout, read_timeout)
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._idle: deque[requests.Session] = deque()
         self._has_answered = False
 
     def send(self, request: Request, heard: Heard = lambda status, limits: None) -> requests.Response:
@@ -88,16 +88,17 @@ class Transport:
             MixpanelError: the subclass says whether to retry, wait, start over or stop.
         """
         try:
-            response = self._session().request(
-                request.method,
-                request.url,
-                params={"project_id": self._project.project_id, **request.params},
-                data=request.form,
-                headers=dict(request.headers),
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-            )
+            with self._session() as session:
+                response = session.request(
+                    request.method,
+                    request.url,
+                    params={"project_id": self._project.project_id, **request.params},
+                    data=request.form,
+                    headers=dict(request.headers),
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                    stream=True,
+                )
         except requests.RequestException as error:
             raise self.network_error(error, request.what) from None
         self._has_answered = True
@@ -144,21 +145,33 @@ class Transport:
         return text
 
     def close(self) -> None:
-        """Close the sessions of all threads."""
-        for session in self._sessions:
-            session.close()
+        """Close the connections."""
+        while self._idle:
+            self._idle.pop().close()
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            # A proxy or .netrc from the environment could see or replace the credentials.
-            session.trust_env = False
-            # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
-            session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
-            session.headers["User-Agent"] = "mixpanel-assets"
-            self._local.session = session
-            self._sessions.append(session)
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A session for this block alone.
+
+        Not one per thread: each step is a thread of its own, so that each page would open a new TLS connection, and
+        leave it open until the run ends.
+        """
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = self._new_session()
+        try:
+            yield session
+        finally:
+            self._idle.append(session)
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        # A proxy or .netrc from the environment could see or replace the credentials.
+        session.trust_env = False
+        # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
+        session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
+        session.headers["User-Agent"] = "mixpanel-assets"
         return session
 
     def _status_error(self, response: requests.Response, what: str) -> MixpanelError:

@@ -57,7 +57,10 @@ class Application(Protocol):
 
 
 class Server(ThreadingHTTPServer):
-    """Threads per connection, on 127.0.0.1 only. `server_close` also closes the connections that clients keep open."""
+    """Threads per connection, on 127.0.0.1 only. `server_close` also closes the connections that clients keep open.
+
+    `accepted`: connections so far.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -67,6 +70,7 @@ class Server(ThreadingHTTPServer):
         self.application = application
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self.accepted = 0
         super().__init__(("127.0.0.1", port), Handler)
 
     def server_bind(self) -> None:
@@ -78,6 +82,7 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             self._open.add(request)
+            self.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:

@@ -104,6 +104,11 @@ class Sandbox:
             signal.signal(signal.SIGTERM, before)
 
     @property
+    def connections(self) -> int:
+        """Connections accepted so far."""
+        return self._server.accepted if self._server else 0
+
+    @property
     def url(self) -> str:
         if self._server is None:
             raise RuntimeError("the sandbox is not running: use it in a `with` statement, or call start()")
