@@ -94,18 +94,22 @@ class PageOrder:
     on_quota: str
 
 
-_PLAN = {"snapshot": dg.Out(Snapshot), "page": dg.DynamicOut(PageOrder)}
-_Plan = Iterator[dg.Output[Snapshot] | dg.DynamicOutput[PageOrder]]
+@dataclass(frozen=True)
+class CheckedPages:
+    """A snapshot, and how the fetch of its pages ended so far; none of them after a fresh start."""
+
+    snapshot: Snapshot
+    results: tuple[PageResult, ...]
 
 
-@dg.op(pool=ENGAGE_POOL, out=_PLAN)
+@dg.op(pool=ENGAGE_POOL, out={"snapshot": dg.Out(Snapshot), "page": dg.DynamicOut(PageOrder)})
 def metadata(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
     mixpanel: MixpanelResource,
     staging: StagingResource,
     warehouse: WarehouseResource,
-) -> _Plan:
+) -> Iterator[dg.Output[Snapshot] | dg.DynamicOutput[PageOrder]]:
     """Fetch page 0, and order one fetch per further page."""
     with one_line_errors():
         query = config.query()
@@ -122,7 +126,8 @@ def metadata(
             pages = list(range(1, snapshot.pages))
         _announce(context, snapshot)
         keep_to(budget(client.queries, len(pages), session_pages=True), config.on_quota, context.log)
-        yield from _orders(snapshot, pages, first, config.on_quota)
+        yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
+        yield from _orders(snapshot, pages, config.on_quota)
 
 
 @dg.op(pool=ENGAGE_POOL)
@@ -142,7 +147,7 @@ def fetch_page(
         return dg.Output(result, metadata=reports.page_metadata(result))
 
 
-@dg.op(pool=ENGAGE_POOL, out=_PLAN)
+@dg.op(pool=ENGAGE_POOL, out={"checked": dg.Out(CheckedPages), "page": dg.DynamicOut(PageOrder)})
 def check_pages(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
@@ -150,7 +155,7 @@ def check_pages(
     results: list[PageResult],
     mixpanel: MixpanelResource,
     staging: StagingResource,
-) -> _Plan:
+) -> Iterator[dg.Output[CheckedPages] | dg.DynamicOutput[PageOrder]]:
     """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
     with one_line_errors():
         first = None
@@ -161,26 +166,27 @@ def check_pages(
             _announce(context, snapshot)
             first = staging.snapshot(snapshot.id).read_page(0)
             owed: Sequence[int] = range(1, snapshot.pages)
+            results = []
         else:
             owed = snapshots.owed_pages(staging.snapshot(snapshot.id), snapshot, results)
-        yield from _orders(snapshot, owed, first, config.on_quota)
+        checked = CheckedPages(snapshot, tuple(results))
+        yield dg.Output(checked, "checked", metadata=reports.plan_metadata(snapshot, owed, first))
+        yield from _orders(snapshot, owed, config.on_quota)
 
 
 @dg.op(out=dg.Out(StagedProfiles, io_manager_key="warehouse_io_manager"))
 def collect(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
-    planned: Snapshot,
-    first: list[PageResult],
-    snapshot: Snapshot,
-    second: list[PageResult],
+    checked: CheckedPages,
+    fetched_again: list[PageResult],
     staging: StagingResource,
 ) -> dg.Output[StagedProfiles]:
     """Judge what came, and hand it to the IO manager."""
     with one_line_errors():
+        snapshot = checked.snapshot
         folder = staging.snapshot(snapshot.id)
-        # After a fresh start the first round's pages are another snapshot's.
-        results = snapshots.settle(folder, snapshot, [*first, *second] if snapshot.id == planned.id else second)
+        results = snapshots.settle(folder, snapshot, [*checked.results, *fetched_again])
         for result in results:
             if not result.came:
                 context.log.error(f"missing from this sync: {result.error}")
@@ -220,11 +226,9 @@ def _flat_config(config: ProfilesConfig) -> dict[str, object]:
     ),
 )
 def profiles() -> StagedProfiles:
-    planned, pages = metadata()
-    first = pages.map(fetch_page).collect()
-    snapshot, owed = check_pages(planned, first)
-    second = owed.map(fetch_page.alias("fetch_again")).collect()
-    stored: StagedProfiles = collect(planned, first, snapshot, second)
+    snapshot, pages = metadata()
+    checked, owed = check_pages(snapshot, pages.map(fetch_page).collect())
+    stored: StagedProfiles = collect(checked, owed.map(fetch_page.alias("fetch_again")).collect())
     return stored
 
 
@@ -279,8 +283,6 @@ def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:
         context.log.warning(warning)
 
 
-def _orders(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None, on_quota: str) -> _Plan:
-    """The orders; `first` is page 0's result if it was fetched just now."""
-    yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
+def _orders(snapshot: Snapshot, pages: Sequence[int], on_quota: str) -> Iterator[dg.DynamicOutput[PageOrder]]:
     for page in pages:
         yield dg.DynamicOutput(PageOrder(snapshot, page, on_quota), mapping_key=f"p{page:05d}", output_name="page")
