@@ -87,7 +87,7 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         context: dg.OutputContext,
         table_slice: TableSlice,
         obj: StagedProfiles,
-        connection: duckdb.DuckDBPyConnection,
+        connection: "duckdb.DuckDBPyConnection",
     ) -> Mapping[str, Any]:
         published = profiles_table.publish(connection, obj)
         context.log.info(
@@ -104,12 +104,12 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         }
 
     def load_input(
-        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+        self, context: dg.InputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
     ) -> StagedProfiles:
         raise NotImplementedError("query mixpanel.profiles through the `warehouse` resource instead of loading it")
 
 
-def _preview(connection: duckdb.DuckDBPyConnection, rows: int) -> Mapping[str, Any]:
+def _preview(connection: "duckdb.DuckDBPyConnection", rows: int) -> Mapping[str, Any]:
     """The profiles seen last, as a table: in Markdown, a property could make the UI load a picture from anywhere."""
     if not rows:
         return {}
@@ -134,13 +134,13 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
         context: dg.OutputContext,
         table_slice: TableSlice,
         obj: StagedEvents,
-        connection: duckdb.DuckDBPyConnection,
+        connection: "duckdb.DuckDBPyConnection",
     ) -> Mapping[str, Any]:
         events_table.publish(connection, obj)
         return {"dagster/row_count": count(connection, f"select count(*) from {events_table.TABLE}")}
 
     def load_input(  # type: ignore[override]  # what is read back is not what was written
-        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+        self, context: dg.InputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
     ) -> StoredEvents:
         return events_table.stored(connection)
 
@@ -154,19 +154,19 @@ class _TransactionalClient(DuckDbClient):
     @contextmanager
     def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
         self, context: dg.OutputContext, table_slice: TableSlice
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    ) -> "Iterator[duckdb.DuckDBPyConnection]":
         with Warehouse(self._path, context.log.warning).transaction() as connection:
             yield connection
 
     @staticmethod
     def delete_table_slice(
-        context: dg.OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+        context: dg.OutputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
     ) -> None:
         """Nothing: what goes is decided by the handler, which knows what came."""
 
     @staticmethod
     def ensure_schema_exists(
-        context: dg.OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+        context: dg.OutputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
     ) -> None:
         """Nothing: the warehouse's transaction has seen to it."""
 

@@ -3,6 +3,8 @@
 Names, types and counts only: examples are personal data, and stay in the warehouse.
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

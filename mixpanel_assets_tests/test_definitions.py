@@ -68,3 +68,24 @@ def test_parts_of_your_own() -> None:
     repository = own.get_repository_def()
     assert {schedule.cron_schedule for schedule in repository.schedule_defs} == {"7 * * * *"}
     assert repository.get_sensor_def("alert_on_failure").default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_garbage_collector_passes_over_dagster_in_processes_of_our_own_only() -> None:
+    """Red when a notebook's objects are set aside as well, or when nothing is in our own processes."""
+    look = "import mixpanel_assets.definitions, gc; print(gc.get_freeze_count() > 100_000)"
+    for program, argument, passed_over in (
+        ("dagster", "-mmixpanel_assets.definitions", "True"),
+        ("dagster", "-mtheirs", "False"),
+        ("notebook.py", "mixpanel_assets.definitions", "False"),
+    ):
+        command = [sys.executable, "-c", f"import sys; sys.argv[:] = {[program, argument]}; {look}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert (done.stdout.strip(), done.stderr) == (passed_over, ""), (program, argument)
+
+
+def test_dagster_ends_without_a_complaint() -> None:
+    """Red when what is set aside holds a type of DuckDB's: its bindings then print a hundred lines at the end."""
+    command = [sys.executable, "-m", "dagster", "asset", "list", "-m", "mixpanel_assets.definitions"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "mixpanel/profiles" in done.stdout
+    assert done.stderr == ""

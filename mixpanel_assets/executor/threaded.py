@@ -11,11 +11,10 @@ test_executor_contract.py says on which, and turns red when a new minor moves th
 `build_defs(executor=...)`; run config then follows that executor's own schema.
 """
 
-import gc
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -63,7 +62,6 @@ class ThreadedExecutor(Executor):
         locks = RunLocks.of(plan_context.instance)
         yield _engine_event(plan_context, f"Running up to {self._max_concurrent} steps at a time as threads of process")
         with (
-            _old_objects_left_alone(),
             locks.alive(run_id) if locks else nullcontext(),
             run_instance(plan_context.instance, run_id) as instance,
         ):
@@ -105,22 +103,6 @@ class ThreadedExecutor(Executor):
             ) as active,
         ):
             yield from StepThreads(job_context, active, slots, self._max_concurrent).run()
-
-
-@contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Python's garbage collector passes over what is there already: 200,000 objects of Dagster's, which stay anyway.
-
-    Each look at them takes 0.14 s, twice in a run of sixty pages, in which no step can go on.
-    """
-    if gc.get_freeze_count():  # Somebody else has done so, and for longer.
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _engine_event(plan_context: PlanOrchestrationContext, message: str) -> dg.DagsterEvent:

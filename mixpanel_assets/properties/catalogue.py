@@ -8,6 +8,8 @@
 Counting is counting.py's, and names are naming.py's. Opening and committing are database.py's.
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

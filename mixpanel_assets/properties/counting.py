@@ -3,6 +3,8 @@
 Both leave a temporary table `counted`. The counting itself is statistics.py's; what the counts mean is catalogue.py's.
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 import datetime
 from collections.abc import Iterator
 

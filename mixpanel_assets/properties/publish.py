@@ -1,5 +1,7 @@
 """One update of a source's catalogue and views: what is ordered, and what came of it."""
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 from dataclasses import dataclass
 
 import duckdb

@@ -5,6 +5,8 @@ Writers in this process take turns. No Dagster here, and no request; rows go fro
 readers.
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 import re
 import threading
 import time

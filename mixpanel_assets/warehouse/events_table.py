@@ -5,6 +5,8 @@ a day is kept in `event_days`: a day with no events has a row there, a day never
 are database.py's; what a staged line looks like is event_lines.py's.
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
