@@ -27,6 +27,7 @@ def served(
         target=_serve, args=(theirs, population, warm_days, options), daemon=True
     )
     process.start()
+    theirs.close()  # So that a sandbox that does not start is noticed, and not waited for.
     try:
         yield ours.recv()
     finally:
