@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from mixpanel_assets import settings
 from mixpanel_assets.assets.events import EventsConfig
-from mixpanel_assets.assets.kept_properties import kept_properties
 from mixpanel_assets.assets.profiles import ProfilesConfig
+from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.mixpanel.engage import ProfileQuery, parse_page
 from mixpanel_assets.mixpanel.property_filter import EVENT_KEY, KEEP_ALL, PropertyFilter, SievedLines
@@ -161,11 +161,10 @@ class TestSettings:
         monkeypatch.setenv("MP_HASH_PROPERTIES", '["a, b"]')
         assert settings.property_filter() == PropertyFilter(None, ("$email", "$phone"), ("a, b",))
         # Red when the run's lists replace the environment's.
-        assert kept_properties(["x", "$email"], [], ["$phone", "x"]) == PropertyFilter(
-            ("x",), ("$email", "$phone"), ("a, b", "x")
-        )
+        of_run = SyncConfig(include_properties=["x", "$email"], hash_properties=["$phone", "x"])
+        assert of_run.kept() == PropertyFilter(("x",), ("$email", "$phone"), ("a, b", "x"))
         monkeypatch.setenv("MP_INCLUDE_PROPERTIES", "x,y")
-        assert kept_properties(["y", "z"], [], []).include == ("y",)
+        assert SyncConfig(include_properties=["y", "z"]).kept().include == ("y",)
         monkeypatch.setenv("MP_HASH_PROPERTIES", "[a]")
         with pytest.raises(ConfigurationError, match="MP_HASH_PROPERTIES is no list of names"):
             settings.property_filter()

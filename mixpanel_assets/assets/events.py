@@ -15,7 +15,7 @@ from pydantic import Field
 
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
-from mixpanel_assets.assets.kept_properties import kept_properties
+from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.pools import EXPORT_POOL
@@ -23,7 +23,7 @@ from mixpanel_assets.reports import event_reports, table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import sweep
 from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.budgets import STOP, budget, check_choice, keep_to
+from mixpanel_assets.sync.budgets import budget, keep_to
 from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, Range
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
@@ -33,24 +33,12 @@ EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
-class EventsConfig(dg.Config):
+class EventsConfig(SyncConfig):
     """Settings of one events sync. The days are the partitions that are materialized."""
 
     chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
-    include_properties: list[str] | None = Field(
-        default=None, description="Store only these properties (default: all). Others never reach a file or table."
-    )
-    exclude_properties: list[str] = Field(
-        default=[], description="Store none of these properties; they never reach a file or table."
-    )
-    hash_properties: list[str] = Field(
-        default=[], description="Store these as SHA-256 of their value, keyed with MP_HASH_SALT where that is set."
-    )
-    on_quota: str = Field(
-        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
-    )
     retry_failed_ranges: bool = Field(
         default=False, description="Fetch only days that failed earlier, of those chosen or, with none chosen, all."
     )
@@ -61,11 +49,11 @@ class EventsConfig(dg.Config):
         Raises:
             ConfigurationError: a setting is out of range.
         """
-        check_choice(self.on_quota)
+        self.check_on_quota()
         query = EventsQuery(
             None if self.events is None else tuple(self.events),
             self.where,
-            kept_properties(self.include_properties, self.exclude_properties, self.hash_properties),
+            self.kept(),
         )
         query.check()
         return query

@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets.assets.failures import one_line_errors
-from mixpanel_assets.assets.kept_properties import kept_properties
+from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
@@ -22,13 +22,13 @@ from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
 from mixpanel_assets.sync import plans, snapshots
-from mixpanel_assets.sync.budgets import STOP, budget, check_choice, keep_to
+from mixpanel_assets.sync.budgets import budget, keep_to
 from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 PROFILES_KEY = dg.AssetKey(["mixpanel", "profiles"])
 
 
-class ProfilesConfig(dg.Config):
+class ProfilesConfig(SyncConfig):
     """Settings of one profiles sync."""
 
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
@@ -41,23 +41,8 @@ class ProfilesConfig(dg.Config):
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
     )
     data_group_id: str | None = Field(default=None, description="Group profiles of this group, instead of users.")
-    include_properties: list[str] | None = Field(
-        default=None, description="Store only these properties (default: all). Others never reach a file or table."
-    )
-    exclude_properties: list[str] = Field(
-        default=[], description="Store none of these properties; they never reach a file or table."
-    )
-    hash_properties: list[str] = Field(
-        default=[],
-        description=(
-            "Store these as SHA-256 of their value, keyed with MP_HASH_SALT if that is set. $distinct_id: the id too."
-        ),
-    )
     max_removed_fraction: float = Field(
         default=0.5, description="Refuse a snapshot that would remove a larger share of the stored profiles (0 to 1)."
-    )
-    on_quota: str = Field(
-        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
     retry_failed_pages: bool = Field(
         default=False, description="Fetch only the pages that failed last time, under the same session."
@@ -71,7 +56,7 @@ class ProfilesConfig(dg.Config):
         """
         if not 0 <= self.max_removed_fraction <= 1:
             raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {self.max_removed_fraction}")
-        check_choice(self.on_quota)
+        self.check_on_quota()
         query = ProfileQuery(
             where=self.where,
             cohort_id=self.cohort_id,
@@ -79,7 +64,7 @@ class ProfilesConfig(dg.Config):
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,
             data_group_id=self.data_group_id,
-            kept=kept_properties(self.include_properties, self.exclude_properties, self.hash_properties),
+            kept=self.kept(),
         )
         query.check()
         return query

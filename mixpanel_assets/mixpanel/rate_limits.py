@@ -26,8 +26,6 @@ class RateLimits:
         window_seconds: Length of the window in seconds.
         hourly_remaining: Requests left in the window.
         reset_seconds: Seconds until the window has room again.
-        concurrency_limit: Requests allowed in flight.
-        concurrency_remaining: Requests that may still join those in flight.
         retry_after: The Retry-After header in seconds.
     """
 
@@ -35,8 +33,6 @@ class RateLimits:
     window_seconds: int | None = None
     hourly_remaining: int | None = None
     reset_seconds: int | None = None
-    concurrency_limit: int | None = None
-    concurrency_remaining: int | None = None
     retry_after: float | None = None
 
 
@@ -50,8 +46,6 @@ def parse(headers: Mapping[str, str]) -> RateLimits:
         window_seconds=window_policy.get("w"),
         hourly_remaining=window.get("r"),
         reset_seconds=window.get("t"),
-        concurrency_limit=policy.get("project-concurrency", {}).get("q"),
-        concurrency_remaining=state.get("project-concurrency", {}).get("r"),
         retry_after=_seconds(headers.get("Retry-After")),
     )
 
