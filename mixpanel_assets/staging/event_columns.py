@@ -54,8 +54,8 @@ _COLUMNS = f"""
     """
 # By rows for the usual event, by bytes for large ones. Bytes are only looked at when the order of rows may change.
 _FORMAT = "format parquet, row_group_size 20000, row_group_size_bytes '16MB'"
-# The usual event needs a tenth of it. With less than 500 MB lines of a megabyte fail, and with 150 MB DuckDB 2.0 waits
-# for ever for memory to come free.
+# Usual events need a fifth of it, whatever their number. With 500 MB lines of a megabyte fail; with 150 MB DuckDB 2.0
+# waits for ever for memory to come free.
 _MEMORY_MB = 800
 # Ten at once would be most of a run's memory, and no faster.
 _one_at_a_time = threading.Lock()
