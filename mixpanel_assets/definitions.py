@@ -12,7 +12,7 @@ from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles
 from mixpanel_assets.assets.properties import event_properties, profile_properties
-from mixpanel_assets.checks.event_checks import EVENT_CHECKS
+from mixpanel_assets.checks.event_checks import events_checks
 from mixpanel_assets.checks.profile_checks import profiles_checks
 from mixpanel_assets.checks.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.executor import threaded_executor
@@ -56,7 +56,7 @@ def build_defs(
     derived = [_dressed(asset, None, owners) for asset in (profile_properties, event_properties)]
     return dg.Definitions(
         assets=_with_code([*synced, *derived]),
-        asset_checks=[profiles_checks, *EVENT_CHECKS, *PROPERTY_CHECKS],
+        asset_checks=[profiles_checks, events_checks, *PROPERTY_CHECKS],
         jobs=JOBS,
         schedules=[hourly_profiles_schedule(cron), hourly_events_schedule(lookback_days, cron)],
         sensors=[*SENSORS, alert_on_failure(on_failure)],

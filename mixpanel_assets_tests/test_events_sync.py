@@ -13,6 +13,7 @@ import pytest
 from mixpanel_assets import partitions
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.sandbox import Fault, Population
+from mixpanel_assets.staging import event_columns
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
 from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.plans import days_between
@@ -214,6 +215,17 @@ class TestPartialFailure:
         assert pipeline.rows() == pipeline.truth(*DAYS)
         assert not list((pipeline.home / "staging" / "events" / outcome.run_id).glob("*"))
 
+    def test_what_a_version_before_left_is_fetched_again(self, pipeline: EventsPipeline) -> None:
+        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
+        pipeline.instance.report_run_canceled(ended)
+        _stage(pipeline, ended.run_id, FIRST, FIRST, datetime.datetime.now(datetime.timezone.utc))
+        folder = pipeline.home / "staging" / "events" / ended.run_id
+        (folder / f"{FIRST}_{FIRST}.parquet").rename(folder / f"{FIRST}_{FIRST}.jsonl")
+        outcome = pipeline.sync(FIRST)
+        assert outcome.success, outcome.words
+        assert pipeline.asked() == [(FIRST, FIRST, 200)]
+        assert pipeline.rows() == pipeline.truth(FIRST)
+
     def test_a_crash_and_reexecution_never_end_green_with_days_missing(
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -256,11 +268,12 @@ def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: 
         for day in days_between(first, last)
         for name, text in pipeline.sandbox.population.events(day, milliseconds=True)
     ]
-    with folder.new_file() as (file, stream):
+    with folder.new_file() as (file, stream), folder.new_name() as columns:
         stream.write("".join(lines).encode())
         stream.close()
+        assert event_columns.write(file, len(lines), columns)
         result = RangeResult(first, last, run, EventsQuery(), lines=len(lines), asked_at=asked_at)
-        folder.sign(folder.place(file, result, ()))
+        folder.sign(folder.place(columns, result, ()))
 
 
 class TestRefusals:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.staging import event_lines
+from mixpanel_assets.sandbox.hostile import MEMBERS
+from mixpanel_assets.staging import event_columns
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
 from mixpanel_assets.warehouse import events_table
 from mixpanel_assets.warehouse.database import Warehouse
@@ -35,12 +36,12 @@ class Table:
             event if isinstance(event, str) else f'{{"event":"e","properties":{json.dumps(event)}}}' for event in events
         ]
         asked_at = datetime.datetime(2026, 2, 1, self.loads, tzinfo=datetime.timezone.utc)
-        with folder.new_file() as (file, stream):
+        with folder.new_file() as (file, stream), folder.new_name() as columns:
             stream.write("".join(line + "\n" for line in lines).encode())
             stream.close()
-            assert event_lines.are_usual(file, len(lines))
+            assert event_columns.write(file, len(lines), columns)
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
-            result = folder.sign(folder.place(file, result, ()))
+            result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:
             events_table.publish(connection, StagedEvents(self.root, query, (result,)))
 
@@ -147,10 +148,32 @@ class TestTimes:
         assert (table.day().rows, table.day().rejected) == (1, 1)
         assert table.query("select reason from rejected_rows") == [("outside the days asked for",)]
 
+    @pytest.mark.parametrize("time", ["null", "1"])
+    def test_a_row_set_aside_is_the_line_as_served(self, table: Table, time: str) -> None:
+        """One that cannot be read, one of another day."""
+        line = f'{{"event":"\\u0065 \\/","properties":{{ "time":{time},"x":1.10,"x":1e400 }}}}'
+        table.load(line)
+        assert table.query("select row from rejected_rows") == [(line,)]
+
     @pytest.mark.parametrize("seconds", [-12 * 3600, 12 * 3600 - 1])
     def test_the_first_and_last_second_belong_to_the_day(self, table: Table, seconds: int) -> None:
         table.load(event(time=NOON + seconds))
         assert table.day().rows == 1
+
+
+class TestContent:
+    def test_properties_are_stored_as_served_and_as_json(self, table: Table) -> None:
+        texts = [f'{{"time":{NOON},"n":{n},{member}}}' for n, member in enumerate(MEMBERS) if "lone" not in member]
+        table.load(*(f'{{"event":"e","properties":{text}}}' for text in texts))
+        assert sorted(table.query("select properties::varchar from events")) == sorted((text,) for text in texts)
+        assert table.query("select distinct typeof(properties) from events") == [("JSON",)]
+
+    def test_events_of_a_megabyte_are_stored(self, table: Table) -> None:
+        """They fill a vector of DuckDB's 2048 rows many times over what memory it may use."""
+        long = "x" * 1_000_000
+        table.load(*(event(**{"$insert_id": f"{n}", "text": long}) for n in range(60)))
+        assert table.day().rows == 60
+        assert table.query("select distinct length(properties ->> 'text') from events") == [(len(long),)]
 
 
 class TestDays:

@@ -16,7 +16,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets.errors import Cancelled
+from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.mixpanel import export, json_text
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
@@ -24,11 +24,12 @@ from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.settings import project
-from mixpanel_assets.staging import event_lines
+from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import EventsFolder
 from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets_tests.staged_events import lines_of, write
 
 # A busy machine is no finding.
 STEADY = settings(deadline=None)
@@ -71,26 +72,26 @@ class Fetch:
         finally:
             client.close()
 
-    def staged(self, result: ChunkResult) -> bytes:
+    def staged(self, result: ChunkResult) -> list[bytes]:
         folder = EventsFolder(self.root, "run")
-        return b"".join(folder.lines_file(part).read_bytes() for part in result.ranges if part.came)
+        return sorted(line for part in result.ranges if part.came for line in lines_of(folder.events_file(part)))
 
     def files(self) -> list[str]:
         return sorted(file.name for file in (self.root / "events" / "run").glob("*"))
 
 
-def served(sandbox: Sandbox, *days: str) -> bytes:
+def served(sandbox: Sandbox, *days: str) -> list[bytes]:
     rows = (row for day in days for row in sandbox.population.events(day, milliseconds=True))
-    return "".join(f'{{"event":{json.dumps(name)},"properties":{text}}}\n' for name, text in rows).encode()
+    return sorted(f'{{"event":{json.dumps(name)},"properties":{text}}}'.encode() for name, text in rows)
 
 
 class TestWholeExports:
-    def test_the_bytes_are_those_served(self, fetch: Fetch, sandbox: Sandbox) -> None:
+    def test_the_lines_are_those_served(self, fetch: Fetch, sandbox: Sandbox) -> None:
         result = fetch()
         assert result.came
         assert result.lines == 120
         assert fetch.staged(result) == served(sandbox, DAY, NEXT)
-        assert fetch.files() == [f"{DAY}_{NEXT}.json", f"{DAY}_{NEXT}.jsonl"]
+        assert fetch.files() == [f"{DAY}_{NEXT}.json", f"{DAY}_{NEXT}.parquet"]
         [request] = sandbox.journal.requests
         assert request.params["time_in_ms"] == "true"
         assert (request.from_date, request.to_date) == (DAY, NEXT)
@@ -151,11 +152,18 @@ class TestBrokenExports:
         sandbox.population.replace_events(DAY, [("a", '{"time":1,"x":"broken\nhere"}'), ("b", '{"time":1}')])
         assert "line 1 is no whole JSON" in str(fetch(DAY, DAY).error)
 
-    def test_a_line_longer_than_any_event_is_no_export(self, tmp_path: Path) -> None:
-        file = tmp_path / "served.jsonl"
-        file.write_bytes(b"<html>" + b"x" * (5 * event_lines.MAX_LINE_BYTES) + b"\n")
+    def test_a_disk_that_takes_no_more_is_said_in_one_line(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_columns = event_columns.write
+        # As when it fills while the events are written, after their lines.
+        monkeypatch.setattr(
+            event_columns, "write", lambda file, lines, _: write_columns(file, lines, Path("/dev/full"))
+        )
         # Red, with DuckDB's own exception, when it is not caught.
-        assert not event_lines.are_usual(file, 1)
+        with pytest.raises(
+            WarehouseError, match=r"^cannot stage in [^\n]*[^\n]*No space left on device[^\n]*; free space[^\n]*$"
+        ):
+            fetch()
+        assert fetch.files() == []
 
     def test_a_refusal_is_not_repeated(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault("export", "auth-error", times=None)]
@@ -171,17 +179,19 @@ class TestBrokenExports:
 
 
 class TestUnusualLines:
-    """Each of these is JSON that DuckDB's bulk load would not take as it is."""
+    """Each of these is JSON that event_columns.py does not take as it is."""
 
     def lines(self, tmp_path: Path, *lines: bytes) -> tuple[bytes, event_lines.Straightened]:
-        file = tmp_path / "served.jsonl"
+        file = tmp_path / "lines.jsonl"
         file.write_bytes(b"".join(line + b"\n" for line in lines))
-        assert not event_lines.are_usual(file, len(lines))
+        assert write(tmp_path, *lines) is None
         target = io.BytesIO()
         made = event_lines.straighten(file, target, "events")
-        straight = tmp_path / "straight.jsonl"
-        straight.write_bytes(target.getvalue())
-        assert event_lines.are_usual(straight, made.lines)
+        straight = target.getvalue().split(b"\n")[:-1]
+        assert len(straight) == made.lines
+        staged = write(tmp_path, *straight)
+        assert staged is not None
+        assert lines_of(staged) == sorted(straight)
         return target.getvalue(), made
 
     @pytest.mark.parametrize(
@@ -207,7 +217,7 @@ class TestUnusualLines:
         assert [row.row for row in made.set_aside] == [1, 2, 3, 4, 5, 6, 7]
 
     def test_a_name_that_only_looks_like_event_is_none(self, tmp_path: Path) -> None:
-        """Red without `begins_well`: the line has the length of a usual one."""
+        """Red without `starts_with`: the line has the length of a usual one."""
         assert self.lines(tmp_path, b'{"Event":"a","properties":{}}')[0] == b""
 
     def test_a_number_is_a_name(self, tmp_path: Path) -> None:

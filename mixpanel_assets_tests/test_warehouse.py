@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.warehouse.database import Warehouse, _explained, count, table_exists
+from mixpanel_assets.warehouse import database
+from mixpanel_assets.warehouse.database import Warehouse, _explained, compression, count, table_exists
 
 
 def make(path: Path) -> Path:
@@ -30,6 +31,33 @@ def test_tables_lie_in_schema_mixpanel_whatever_the_file_is_called(tmp_path: Pat
         assert not table_exists(connection, "profiles")
     with duckdb.connect(str(tmp_path / name)) as connection:
         assert connection.execute("select table_schema from information_schema.tables").fetchall() == [("mixpanel",)]
+
+
+@pytest.mark.parametrize(
+    ("version", "clause"), [("v1.0.0", ""), ("v1.2.0", "using compression zstd"), ("latest", "using compression zstd")]
+)
+def test_large_texts_are_compressed_where_the_file_can(tmp_path: Path, version: str, clause: str) -> None:
+    """Red without the look at the version: DuckDB 2.0 refuses the clause in the first file."""
+    path = tmp_path / "x.duckdb"
+    duckdb.connect(str(path), config={"storage_compatibility_version": version}).close()
+    with Warehouse(path).transaction() as connection:
+        assert compression(connection) == clause
+        connection.execute(f"create table t (text varchar {compression(connection)})")
+        connection.execute("insert into t select repeat('large ', 1000) || range from range(5000)")
+    with Warehouse(path).reading() as connection:
+        [(ways,)] = connection.execute(
+            "select list_sort(list(distinct compression)) from pragma_storage_info('t') where segment_type = 'VARCHAR'"
+        ).fetchall()
+        assert ("ZSTD" in ways) == bool(clause)
+
+
+@pytest.mark.parametrize("tag", [None, "", "unknown", "v0.10.3", "v1.1.9+"])
+def test_a_file_that_does_not_say_its_version_is_not_compressed(
+    monkeypatch: pytest.MonkeyPatch, tag: str | None
+) -> None:
+    monkeypatch.setattr(database, "_STORAGE", "select " + ("null" if tag is None else f"'{tag}'"))
+    with duckdb.connect() as connection:
+        assert compression(connection) == ""
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), WarehouseError("x")])

@@ -1,45 +1,18 @@
-"""What one line of an export must look like to be loaded in bulk, and what becomes of the lines that do not.
+"""What becomes of a file of lines that are not all usual ones, as event_columns.py wants them.
 
-The usual line is `{"event":"...","properties":{...}}`, whole JSON. DuckDB tests a whole file for it in a moment, with
-the parser that will load it. Only when a line differs are the lines of that file read in Python: written the usual way
-if they hold an event, set aside if they hold something else, and refused if they are no whole JSON, because then the
-export did not arrive as it was sent.
+They are read in Python: written the usual way if they hold an event, set aside if they hold something else, and refused
+if they are no whole JSON, because then the export did not arrive as it was sent.
 """
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import duckdb
 import msgspec
 
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
-
-# An event has a megabyte at most. DuckDB reserves a few times this for each thread that reads, and lets pass as much.
-MAX_LINE_BYTES = 8 << 20
-_BEGIN = '{"event":"'
-_BETWEEN = '","properties":{'
-
-# The lines of files as `name` and `properties`, both JSON text as it was served. Inside a string no quote stands
-# without a backslash, so the first `","properties":{` of a usual line ends the name; the two parts being JSON each
-# proves that it is one. A line that is no JSON at all is NULL.
-LINES = f"""
-    select filename, name, properties, starts_with(line, '{_BEGIN}') and place > 0 as begins_well
-    from (
-        select filename, line, place,
-               substr(line, {len(_BEGIN)}, place - {len(_BEGIN) - 1}) as name,
-               substr(line, place + {len(_BETWEEN) - 1}, length(line) - place - {len(_BETWEEN) - 1}) as properties
-        from (
-            select filename, json::varchar as line, strpos(json::varchar, '{_BETWEEN}') as place
-            from read_ndjson_objects(?, ignore_errors = true, maximum_object_size = {MAX_LINE_BYTES}, filename = true)
-        )
-    )
-    """
-# Each test reserves read buffers; ten at once would be most of a run's memory, and no faster.
-_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -58,19 +31,6 @@ class Straightened:
     lines: int
     set_aside: tuple[SetAside, ...]
     repaired: int
-
-
-def are_usual(file: Path, lines: int) -> bool:
-    """Whether all so many lines of a file are usual ones."""
-    if not lines:
-        return True
-    usual = "begins_well and json_valid(name) and json_valid(properties)"
-    with _one_at_a_time, duckdb.connect(config={"threads": 2}) as connection:
-        try:
-            [(found,)] = connection.execute(f"select count(*) from ({LINES}) where {usual}", [str(file)]).fetchall()
-        except duckdb.InvalidInputException:  # a line of some 30 MB, which only a broken export has
-            return False
-    return int(found) == lines
 
 
 def straighten(file: Path, target: BinaryIO, what: str) -> Straightened:

@@ -1,11 +1,11 @@
 """Fetched chunks of events as files, between Mixpanel and DuckDB: each run has a folder, each range of days a file.
 
-    staging/events/<run>/2026-01-01_2026-01-07.jsonl             the lines, as served
+    staging/events/<run>/2026-01-01_2026-01-07.parquet           the events, as event_columns.py writes them
                          2026-01-01_2026-01-07.rejected.jsonl    lines that cannot be stored, if any
                          2026-01-01_2026-01-07.json              how the fetch went: written last
 
 The file's presence with its manifest means that it is whole. What a finished run leaves here was never stored: the next
-run takes it over instead of asking for it again.
+run takes it over instead of asking for it again. Versions before kept .jsonl files here; those do not count.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ TAKE_OVER_WITHIN = datetime.timedelta(hours=24)
 
 @dataclass(frozen=True)
 class RangeResult:
-    """How the fetch of a range of days ended. `error` is None when its lines are staged.
+    """How the fetch of a range of days ended. `error` is None when its events are staged.
 
     Attributes:
         from_date: First day, ISO.
         to_date: Last day, inclusive.
-        folder: Name of the folder that the lines lie in.
+        folder: Name of the folder that the file lies in.
         query: What was asked for.
-        lines: Lines staged.
+        lines: Events staged.
         bytes: Size of the staged file.
         rejected: Lines set aside because they are no events.
         repaired: Lines stored with a mended text, and set aside as served.
@@ -64,7 +64,7 @@ class RangeResult:
 
     @property
     def came(self) -> bool:
-        """Whether the lines are staged."""
+        """Whether the events are staged."""
         return self.error is None
 
 
@@ -75,17 +75,22 @@ class EventsFolder:
         self.path = root / "events" / name
 
     @contextmanager
-    def new_file(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A file under a name of its own, deleted at the end unless it was moved."""
+    def new_name(self) -> Iterator[Path]:
+        """A name for a file, which is deleted at the end unless it was moved."""
         with disk_errors(self.path):
             # Events are personal data: only the user who syncs may read them.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = self.path / f"{uuid.uuid4().hex}.partial"
             try:
-                with file.open("wb") as stream:
-                    yield file, stream
+                yield file
             finally:
                 file.unlink(missing_ok=True)
+
+    @contextmanager
+    def new_file(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A file under a name of its own, open to write, deleted at the end."""
+        with self.new_name() as file, file.open("wb") as stream:
+            yield file, stream
 
     def place(self, file: Path, result: RangeResult, set_aside: Iterable[SetAside]) -> RangeResult:
         """Give a verified file its name. It counts once `sign` has written the manifest."""
@@ -93,8 +98,8 @@ class EventsFolder:
         if rejected:
             write_whole(self.rejected_file(result), rejected)
         with disk_errors(self.path):
-            file.replace(self.lines_file(result))
-        return replace(result, bytes=self.lines_file(result).stat().st_size)
+            file.replace(self.events_file(result))
+        return replace(result, bytes=self.events_file(result).stat().st_size)
 
     def sign(self, result: RangeResult) -> RangeResult:
         """Write the manifest of a placed file: from here on the range is staged."""
@@ -102,8 +107,8 @@ class EventsFolder:
         return result
 
     def holds(self, result: RangeResult) -> bool:
-        """Whether the lines of a result are here, and whole."""
-        file = self.lines_file(result)
+        """Whether the events of a result are here, and whole."""
+        file = self.events_file(result)
         return file.is_file() and file.stat().st_size == result.bytes
 
     def results(self) -> list[RangeResult]:
@@ -121,21 +126,21 @@ class EventsFolder:
             claim.unlink()
             if other.rejected_file(result).exists():
                 other.rejected_file(result).replace(self.rejected_file(mine))
-            other.lines_file(result).replace(self.lines_file(mine))
+            other.events_file(result).replace(self.events_file(mine))
         except FileNotFoundError:
             return None
         return self.sign(mine)
 
     def drop(self, result: RangeResult) -> None:
         """Delete a range that is stored; and the folder with the last one."""
-        for file in (self._manifest(result), self.lines_file(result), self.rejected_file(result)):
+        for file in (self._manifest(result), self.events_file(result), self.rejected_file(result)):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
-    def lines_file(self, result: RangeResult) -> Path:
-        """JSON lines as served."""
-        return self.path / f"{result.from_date}_{result.to_date}.jsonl"
+    def events_file(self, result: RangeResult) -> Path:
+        """Parquet, with the columns of event_columns.py."""
+        return self.path / f"{result.from_date}_{result.to_date}.parquet"
 
     def rejected_file(self, result: RangeResult) -> Path:
         """JSON lines: `row`, `reason`, `text`."""

@@ -15,7 +15,7 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.http import ServerTimeoutError
 from mixpanel_assets.mixpanel.retry import Retrier
-from mixpanel_assets.staging import event_lines
+from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import TAKE_OVER_WITHIN, EventsFolder, RangeResult
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 
@@ -57,7 +57,7 @@ class ChunkResult:
 
     @property
     def lines(self) -> int:
-        """Lines staged."""
+        """Events staged."""
         return sum(part.lines for part in self.ranges)
 
     @property
@@ -140,10 +140,10 @@ def _fetch_range(
 
 
 def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, retrier: Retrier) -> RangeResult:
-    """Ask once, and see that every line that came is whole."""
+    """Ask once, and stage what came if every line of it is whole."""
     what = f"events of {wanted.from_date} to {wanted.to_date}"
     asked_at = datetime.datetime.now(datetime.timezone.utc)
-    with folder.new_file() as (file, stream):
+    with folder.new_file() as (file, stream), folder.new_name() as columns:
         try:
             lines = client.save_export(wanted.query, wanted.from_date, wanted.to_date, stream, retrier)
         except ServerTimeoutError as error:
@@ -151,12 +151,12 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
                 raise
             raise TooMuchAtOnceError(str(error)) from None
         stream.close()  # Windows renames no open file.
-        if event_lines.are_usual(file, lines):
-            return folder.place(file, replace(wanted, lines=lines, asked_at=asked_at), ())
+        if event_columns.write(file, lines, columns):
+            return folder.place(columns, replace(wanted, lines=lines, asked_at=asked_at), ())
         with folder.new_file() as (straight_file, target):
             made = event_lines.straighten(file, target, what)
             target.close()
-            if not event_lines.are_usual(straight_file, made.lines):
+            if not event_columns.write(straight_file, made.lines, columns):
                 raise BrokenExportError(f"{what}: DuckDB cannot read a line that is JSON otherwise")
             result = replace(
                 wanted,
@@ -165,7 +165,7 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
                 repaired=made.repaired,
                 asked_at=asked_at,
             )
-            return folder.place(straight_file, result, made.set_aside)
+            return folder.place(columns, result, made.set_aside)
 
 
 def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:

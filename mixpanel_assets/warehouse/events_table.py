@@ -1,8 +1,8 @@
-"""`mixpanel.events`: its columns, and how staged lines become its rows.
+"""`mixpanel.events`: its columns, and how staged events become its rows.
 
 The days that came are replaced, in the caller's transaction; days that did not keep their rows. What each load did to
 a day is kept in `event_days`: a day with no events has a row there, a day never loaded has none. Opening and committing
-are database.py's; what a staged line looks like is event_lines.py's.
+are database.py's; what a staged file holds is event_columns.py's, which has proven it.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see garbage.py
@@ -14,9 +14,9 @@ from pathlib import Path
 import duckdb
 
 from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.staging.event_lines import LINES, MAX_LINE_BYTES
+from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.warehouse.database import count
+from mixpanel_assets.warehouse.database import compression, count
 from mixpanel_assets.warehouse.profiles_table import REJECTED_TABLE
 
 TABLE = "events"
@@ -24,8 +24,6 @@ DAYS_TABLE = "event_days"
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
 _MEMORY_MB = 400
 _MOST_THREADS = 4
-# Seconds up to here, milliseconds beyond: the year 5138 in seconds, 1973 in milliseconds.
-_FIRST_MILLISECONDS = 100_000_000_000
 _STAGED_DAYS = "(select day from staged_days)"
 _ROWS_BY_DAY = f"select event_time::date as day, count(*) as rows from {TABLE} group by all"
 ROWS_OUTSIDE_THEIR_DAYS = (
@@ -35,19 +33,7 @@ ROWS_OUTSIDE_THEIR_DAYS = (
 _KEY_COLUMNS = "event_name, event_time, distinct_id, insert_id"
 _KEY = f"{_KEY_COLUMNS}, case when insert_id is null then properties::varchar end"
 _KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
-_EVENTS = f"""
-    select filename, name, event_name, fields[2] as distinct_id, fields[3] as insert_id, properties,
-           try(make_timestamp(try_cast(round(
-               seen * case when abs(seen) < {_FIRST_MILLISECONDS} then 1000000 else 1000 end) as bigint))) as event_time
-    from (
-        select *, try_cast(fields[1] as double) as seen
-        from (
-            select filename, name, properties, json_extract_string(name, '$') as event_name,
-                   json_extract_string(properties, ['$.time', '$.distinct_id', '$."$insert_id"']) as fields
-            from ({LINES})
-        )
-    )
-    """
+_STAGED_EVENTS = "read_parquet(?, filename = true) join staged_ranges using (filename)"
 _REASON = """
     case when event_time is null then 'no readable time'
          when event_time::date not between from_day and to_day then 'outside the days asked for' end
@@ -67,7 +53,7 @@ class StagedEvents:
     Attributes:
         root: The staging folder.
         query: What was asked for; a filtered export replaces only what it could have served.
-        ranges: The ranges whose lines are staged.
+        ranges: The ranges whose events are staged.
     """
 
     root: Path
@@ -138,7 +124,7 @@ def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create table if not exists {TABLE} (event_name varchar, event_time timestamp, distinct_id varchar, "
-        "insert_id varchar, properties json, synced_at timestamptz)"
+        f"insert_id varchar, properties json {compression(connection)}, synced_at timestamptz)"
     )
     connection.execute(
         f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
@@ -165,7 +151,7 @@ def _note_staged(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) ->
     )
     connection.executemany(
         "insert into staged_ranges values (?, ?, ?, ?)",
-        [[_lines_file(staged, part), part.from_date, part.to_date, part.asked_at] for part in staged.ranges],
+        [[_events_file(staged, part), part.from_date, part.to_date, part.asked_at] for part in staged.ranges],
     )
     connection.execute(
         "create temp table staged_days as "
@@ -201,8 +187,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
     if files := _files(staged):
         connection.execute(
             f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at) "
-            "select event_name, event_time, distinct_id, insert_id, properties::json, synced_at "
-            f"from ({_EVENTS}) join staged_ranges using (filename) where ({_REASON}) is null",
+            "select event_name, event_time, distinct_id, insert_id, properties, synced_at "
+            f"from {_STAGED_EVENTS} where ({_REASON}) is null",
             [files],
         )
     placed += _rows_of_staged_days(connection)
@@ -232,7 +218,7 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
         line = """'{"event":' || name || ',"properties":' || properties || '}'"""
         connection.execute(
             f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
-            f"synced_at from ({_EVENTS}) join staged_ranges using (filename) where ({_REASON}) is not null",
+            f"synced_at from {_STAGED_EVENTS} where ({_REASON}) is not null",
             [_files(staged)],
         )
 
@@ -307,8 +293,8 @@ def _note_differences(connection: duckdb.DuckDBPyConnection, query: EventsQuery)
 
 
 def _files(staged: StagedEvents) -> list[str]:
-    return [_lines_file(staged, part) for part in staged.ranges if part.lines]
+    return [_events_file(staged, part) for part in staged.ranges if part.lines]
 
 
-def _lines_file(staged: StagedEvents, part: RangeResult) -> str:
-    return str(EventsFolder(staged.root, part.folder).lines_file(part))
+def _events_file(staged: StagedEvents, part: RangeResult) -> str:
+    return str(EventsFolder(staged.root, part.folder).events_file(part))
