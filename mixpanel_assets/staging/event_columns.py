@@ -12,6 +12,8 @@ a second, and 177 MB of lines become 58 MB.
     properties    JSON, as served: proven here, so that whoever reads the file need not parse it
 """
 
+from __future__ import annotations  # DuckDB's types as text, see garbage.py
+
 import threading
 from pathlib import Path
 

@@ -16,7 +16,7 @@ import duckdb
 
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
-from mixpanel_assets.warehouse.database import count
+from mixpanel_assets.warehouse.database import compression, count
 
 TABLE = "profiles"
 REJECTED_TABLE = "rejected_rows"
@@ -89,8 +89,8 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create table if not exists {TABLE} "
-        "(distinct_id varchar, properties json, last_seen timestamp, synced_at timestamptz, "
-        "sync_filter varchar, data_group_id varchar)"
+        f"(distinct_id varchar, properties json {compression(connection)}, last_seen timestamp, "
+        "synced_at timestamptz, sync_filter varchar, data_group_id varchar)"
     )
     for column in ("sync_filter", "data_group_id"):  # A table of an earlier version has neither.
         connection.execute(f"alter table {TABLE} add column if not exists {column} varchar")
