@@ -82,10 +82,11 @@ class PoolSlots(InstanceConcurrencyContext):
 
     def _write_own_limits(self) -> None:
         """A limit that a person has set stays; the instance's default gives way to ours."""
-        set_by_hand = {row.name for row in self._storage.get_pool_limits() if not row.from_default}
-        for pool, limit in self._limits.items():
-            if pool not in set_by_hand:
-                self._storage.set_concurrency_slots(pool, limit)
+        with exclusively(self._instance):
+            set_by_hand = {row.name for row in self._storage.get_pool_limits() if not row.from_default}
+            for pool, limit in self._limits.items():
+                if pool not in set_by_hand:
+                    self._storage.set_concurrency_slots(pool, limit)
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Whether the step may start now. If not, ask again: `ActiveExecution` does so for every ready step."""

@@ -40,6 +40,10 @@ TICK_SECONDS = 0.1
 # What running steps get to end after a cancel. A page takes a second or two; who waits on `stop_requested()` is faster.
 GRACE_SECONDS = 10.0
 
+# A page costs the interpreter some 25 ms when its answer comes. Pages that start together end together, and would all
+# ask for it at once, round after round: with this distance twelve rounds of five pages end 0.3 s earlier.
+START_APART_SECONDS = 0.03
+
 # How often the loop asks whether the run was ended elsewhere; one question costs some 5 ms.
 LOOK_AT_STATUS_EVERY_SECONDS = 5.0
 
@@ -73,6 +77,7 @@ class StepThreads:
         self._error: BaseException | None = None
         self._patience = GRACE_SECONDS
         self._look_at_status_at = time.monotonic() + LOOK_AT_STATUS_EVERY_SECONDS
+        self._next_start_at = 0.0
 
     def run(self) -> Iterator[dg.DagsterEvent]:
         with ExitStack() as captures:
@@ -105,10 +110,17 @@ class StepThreads:
         if len(self._threads) >= self._max_concurrent:
             self._slots.withdraw()
         for step in self._active.get_steps_to_execute():
-            if not step.pool:
+            if step.pool:
+                self._keep_apart()
+            else:
                 flush(self._job_context.instance)  # A step outside the pools collects: what it builds on is written.
             self._start(step)
         self._slots.free_spare()
+
+    def _keep_apart(self) -> None:
+        """Wait until the start before is `START_APART_SECONDS` ago."""
+        time.sleep(max(0.0, self._next_start_at - time.monotonic()))
+        self._next_start_at = time.monotonic() + START_APART_SECONDS
 
     def _start(self, step: ExecutionStep) -> None:
         known_state = _snapshot(self._active.get_known_state())
