@@ -85,7 +85,7 @@ def test_a_sequential_sync_gives_the_identical_table_one_request_after_the_other
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Red when `parallel` does not reach the run's max_concurrent."""
-    sandbox.latency = 0.01
+    sandbox.latency = 0.1
     fetch_profiles(parallel=True)
     query = "select distinct_id, properties::varchar, last_seen from mixpanel.mixpanel.profiles"
     parallel = table(tmp_path / "home", query)
@@ -163,7 +163,7 @@ def test_a_callback_that_raises_is_reported_and_harms_nothing(
 
 def test_more_workers_than_mixpanel_answers_are_capped_with_a_warning(sandbox: Sandbox) -> None:
     """Red without the `min` in `workers_for`; the executor's own guard of the pool is tested elsewhere."""
-    sandbox.latency = 0.02
+    sandbox.latency = 0.3
     with pytest.warns(FewerWorkersWarning, match="20 workers wished for; no more than 5 pages"):
         result = fetch_profiles(parallel=True, max_workers=20)
     assert isinstance(result, ParallelProfileFetchResult)

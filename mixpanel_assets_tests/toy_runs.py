@@ -99,7 +99,7 @@ def pages_job() -> None:
 @dg.op(pool="uncounted")
 def free_page(context: dg.OpExecutionContext, index: int) -> int:
     note("begin", run=context.run_id, index=index)
-    time.sleep(0.05)
+    time.sleep(0.3)
     note("end", run=context.run_id, index=index)
     return index
 

@@ -77,7 +77,6 @@ class StepThreads:
         self._error: BaseException | None = None
         self._patience = GRACE_SECONDS
         self._look_at_status_at = time.monotonic() + LOOK_AT_STATUS_EVERY_SECONDS
-        self._next_start_at = 0.0
 
     def run(self) -> Iterator[dg.DagsterEvent]:
         with ExitStack() as captures:
@@ -109,18 +108,13 @@ class StepThreads:
     def _start_ready_steps(self) -> None:
         if len(self._threads) >= self._max_concurrent:
             self._slots.withdraw()
-        for step in self._active.get_steps_to_execute():
-            if step.pool:
-                self._keep_apart()
-            else:
+        for place, step in enumerate(self._active.get_steps_to_execute()):
+            if not step.pool:
                 flush(self._job_context.instance)  # A step outside the pools collects: what it builds on is written.
+            elif place:
+                time.sleep(START_APART_SECONDS)
             self._start(step)
         self._slots.free_spare()
-
-    def _keep_apart(self) -> None:
-        """Wait until the start before is `START_APART_SECONDS` ago."""
-        time.sleep(max(0.0, self._next_start_at - time.monotonic()))
-        self._next_start_at = time.monotonic() + START_APART_SECONDS
 
     def _start(self, step: ExecutionStep) -> None:
         known_state = _snapshot(self._active.get_known_state())
