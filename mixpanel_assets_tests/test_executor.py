@@ -13,10 +13,11 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy
+from dagster._core.events import StepMaterializationData
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.executor.event_log import RunEventLog
+from mixpanel_assets.executor.event_log import RunEventLog, exclusively, flush, run_instance
 from mixpanel_assets.executor.run_locks import HOST, RunLocks, bury_dead_runs
 from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.stopping import stop_requested
@@ -212,6 +213,48 @@ class TestEventLog:
         for key in {event.step_key for event in yielded}:
             own = [event.event_type for event in yielded if event.step_key == key]
             assert [event.event_type for event in stored if event.step_key == key] == own
+
+    def test_what_is_stored_is_found_at_once(self, instance: dg.DagsterInstance) -> None:
+        # Red when reading the index of all runs does not write what waits for it.
+        assert run(toy_runs.reads_what_it_stored_job, instance).success
+
+    def test_writing_and_taking_slots_do_not_wait_for_each_other(self, instance: dg.DagsterInstance) -> None:
+        # Red without `is_held_here`: the one has the index and wants to write, the other writes and wants the index.
+        record = instance.create_run_for_job(toy_runs.pages_job)
+        ended = []
+        with run_instance(instance, record.run_id) as own:
+
+            def store() -> None:
+                for day in range(100):
+                    materialization = dg.AssetMaterialization("days", partition=str(day))
+                    event = dg.DagsterEvent(
+                        dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+                        record.job_name,
+                        event_specific_data=StepMaterializationData(materialization),
+                    )
+                    own.report_dagster_event(event, record.run_id)
+                    time.sleep(0.005)
+                ended.append("stored")
+
+            def write() -> None:
+                while "stored" not in ended:
+                    flush(own)
+                ended.append("written")
+
+            def take() -> None:
+                while "stored" not in ended:
+                    with exclusively(own):
+                        time.sleep(0.02)  # Time for the writer to begin, and for the next event to come.
+                        own.event_log_storage.get_concurrency_info(POOL)
+                ended.append("taken")
+
+            threads = [threading.Thread(target=target, daemon=True) for target in (store, write, take)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE_SECONDS)
+            assert sorted(ended) == ["stored", "taken", "written"]
+            assert len(own.get_materialized_partitions(dg.AssetKey("days"))) == 100
 
     def test_a_failing_disk_fails_the_run(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
         # Red when flush swallows what SQLite raises.

@@ -109,6 +109,19 @@ def free_pages_job() -> None:
     collect(plan().map(free_page).collect())
 
 
+@dg.op
+def reads_what_it_stored(context: dg.OpExecutionContext) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    for number in range(20):
+        yield dg.AssetMaterialization(f"made{number}")
+        assert context.instance.get_latest_materialization_event(dg.AssetKey(f"made{number}"))
+    yield dg.Output(None)
+
+
+@dg.job(executor_def=executor, resource_defs=in_memory)
+def reads_what_it_stored_job() -> None:
+    reads_what_it_stored()
+
+
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=2, delay=0.2))
 def fails_once(context: dg.OpExecutionContext, index: int) -> int:
     note("try", index=index, attempt=context.retry_number)

@@ -7,18 +7,20 @@ Dagster's own SQLite log opens an engine for every write, which then compiles it
 write-ahead log when it closes: 4-6 ms of CPU for each of the 13 events of a step, 24 ms to claim a slot. With one
 connection kept open per file, and the events of a tenth of a second in one transaction, a fraction of that remains.
 
-What a crash may lose: the news of the last 0.1 s that a page had begun or ended; executing the run again fetches that
-page once more. Whatever others act upon is written at once, after everything before it: runs beginning and ending,
-failures, materializations, checks.
+What a crash may lose: the news of the last 0.1 s, that a page had begun or ended or that a day is stored; executing the
+run again fetches it once more. How runs begin and end, and failures, are written at once, after all that came before.
+
+Locks are taken in one order, so that no two threads wait for each other: the right to write, the run's file, the index.
 """
 
 import copy
+import itertools
 import os
 import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import sqlalchemy as db
@@ -66,9 +68,9 @@ _HAND_ON_CLAIM = (
     .values(step_key=db.bindparam("next"))
 )
 
-WRITTEN_AT_ONCE = frozenset(
-    {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS, DagsterEventType.STEP_FAILURE}
-)
+WRITTEN_AT_ONCE = frozenset({*EVENT_TYPE_TO_PIPELINE_RUN_STATUS, DagsterEventType.STEP_FAILURE})
+# What the index of all runs is told as well. Ninety stored days take 0.1 s together, and 0.6 s one by one.
+INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS})
 
 
 class Shard:
@@ -87,6 +89,7 @@ class Shard:
         db.event.listen(self._engine, "begin", _begin_immediate)
         self._lock = threading.RLock()
         self._open: db.Connection | None = None
+        self._holder: int | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[db.Connection]:
@@ -96,11 +99,16 @@ class Shard:
                 yield self._open
                 return
             with self._engine.begin() as connection:
-                self._open = connection
+                self._open, self._holder = connection, threading.get_ident()
                 try:
                     yield connection
                 finally:
-                    self._open = None
+                    self._open = self._holder = None
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread has a transaction open."""
+        return self._holder == threading.get_ident()
 
     def close(self) -> None:
         with self._lock:
@@ -112,7 +120,7 @@ def _begin_immediate(connection: db.Connection) -> None:
 
 
 class RunEventLog(SqliteEventLogStorage):
-    """The instance's SQLite event log during one run. Reading the run's own events writes the waiting ones first."""
+    """The instance's SQLite event log during one run. Whoever reads it finds what was stored before."""
 
     def __init__(self, base_dir: str, run_id: str):
         super().__init__(base_dir)
@@ -149,14 +157,25 @@ class RunEventLog(SqliteEventLogStorage):
             if not batch:
                 return
             try:
-                rows = [self._event_to_row(event) for event in batch]
-                with self._shard(self._run_id).transaction() as connection:
-                    connection.execute(SqlEventLogStorageTable.insert(), rows)
+                self._write(batch)
             except BaseException:
                 with self._waiting_lock:
                     self._waiting = batch + self._waiting
                 raise
             self._wake_watchers()
+
+    def _write(self, batch: list[EventLogEntry]) -> None:
+        """Write events in their order, in one transaction for each file."""
+        with ExitStack() as transactions:
+            connection = transactions.enter_context(self._shard(self._run_id).transaction())
+            if any(map(_is_indexed, batch)):
+                transactions.enter_context(self._shard(INDEX_SHARD_NAME).transaction())
+            for indexed, events in itertools.groupby(batch, _is_indexed):
+                if indexed:
+                    for event in events:
+                        super().store_event(event)
+                else:
+                    connection.execute(SqlEventLogStorageTable.insert(), [*map(self._event_to_row, events)])
 
     def _wake_watchers(self) -> None:
         """The web server watches the run's file for changes, which with an open connection land in the file beside it:
@@ -178,10 +197,16 @@ class RunEventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[db.Connection]:
-        if shard == self._run_id:
+        if self._has_news_for(shard):
             self.flush()
         with self._shard(shard).transaction() as connection:
             yield connection
+
+    def _has_news_for(self, shard: str) -> bool:
+        """Whether a reader of this file should find more in it. Who is amid a transaction has asked before it began."""
+        if any(known.is_held_here for known in [*self._shards.values()]):
+            return False
+        return shard == self._run_id or any(map(_is_indexed, [*self._waiting]))
 
     def _shard(self, name: str) -> Shard:
         with self._db_lock:
@@ -214,6 +239,10 @@ class RunEventLog(SqliteEventLogStorage):
             self._writer.join()
             for shard in self._shards.values():
                 shard.close()
+
+
+def _is_indexed(event: EventLogEntry) -> bool:
+    return event.dagster_event_type in INDEXED
 
 
 @contextmanager
