@@ -23,7 +23,7 @@ from mixpanel_assets.reports import event_reports, table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import sweep
 from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.budgets import budget, keep_to
+from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
 from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, Range
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
@@ -49,7 +49,7 @@ class EventsConfig(SyncConfig):
         Raises:
             ConfigurationError: a setting is out of range.
         """
-        self.check_on_quota()
+        check_choice(self.on_quota)
         query = EventsQuery(
             None if self.events is None else tuple(self.events),
             self.where,

@@ -22,7 +22,7 @@ from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
 from mixpanel_assets.sync import plans, snapshots
-from mixpanel_assets.sync.budgets import budget, keep_to
+from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
 from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 PROFILES_KEY = dg.AssetKey(["mixpanel", "profiles"])
@@ -56,7 +56,7 @@ class ProfilesConfig(SyncConfig):
         """
         if not 0 <= self.max_removed_fraction <= 1:
             raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {self.max_removed_fraction}")
-        self.check_on_quota()
+        check_choice(self.on_quota)
         query = ProfileQuery(
             where=self.where,
             cohort_id=self.cohort_id,

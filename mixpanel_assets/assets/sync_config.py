@@ -5,7 +5,7 @@ from pydantic import Field
 
 from mixpanel_assets import settings
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
-from mixpanel_assets.sync.budgets import STOP, check_choice
+from mixpanel_assets.sync.budgets import STOP
 
 
 class SyncConfig(dg.Config):
@@ -27,14 +27,6 @@ class SyncConfig(dg.Config):
     on_quota: str = Field(
         default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
-
-    def check_on_quota(self) -> None:
-        """Refuse a wish that is none.
-
-        Raises:
-            ConfigurationError: `on_quota` is neither stop nor wait.
-        """
-        check_choice(self.on_quota)
 
     def kept(self) -> PropertyFilter:
         """Which properties may be kept: run config can take more away than the environment, and give nothing back.

@@ -127,6 +127,7 @@ class RunEventLog(SqliteEventLogStorage):
         self._run_id = run_id
         self._shards: dict[str, Shard] = {}
         self._waiting: list[EventLogEntry] = []
+        self._index_is_behind = False
         self._waiting_lock = threading.Lock()
         self._writing = threading.RLock()
         self._something_waits = threading.Event()
@@ -144,6 +145,7 @@ class RunEventLog(SqliteEventLogStorage):
             return
         with self._waiting_lock:
             self._waiting.append(event)
+            self._index_is_behind |= _is_indexed(event)
         self._something_waits.set()
 
     def _may_wait(self, event: EventLogEntry) -> bool:
@@ -162,6 +164,8 @@ class RunEventLog(SqliteEventLogStorage):
                 with self._waiting_lock:
                     self._waiting = batch + self._waiting
                 raise
+            with self._waiting_lock:
+                self._index_is_behind = any(map(_is_indexed, self._waiting))
             self._wake_watchers()
 
     def _write(self, batch: list[EventLogEntry]) -> None:
@@ -206,7 +210,7 @@ class RunEventLog(SqliteEventLogStorage):
         """Whether a reader of this file should find more in it. Who is amid a transaction has asked before it began."""
         if any(known.is_held_here for known in [*self._shards.values()]):
             return False
-        return shard == self._run_id or any(map(_is_indexed, [*self._waiting]))
+        return shard == self._run_id or self._index_is_behind
 
     def _shard(self, name: str) -> Shard:
         with self._db_lock:
