@@ -320,7 +320,7 @@ class TestPools:
 
     def test_two_processes_never_exceed_the_limit(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:
         instance.event_log_storage.set_concurrency_slots(POOL, 2)
-        runs = [start(toy_runs.pages_job, home, config(25, 0.01)) for _ in range(2)]
+        runs = [start(toy_runs.pages_job, home, config(25, 0.1)) for _ in range(2)]
         assert [process.wait(PATIENCE_SECONDS) for process in runs] == [0, 0]
         assert len(words(lines, "begin")) == 50
         assert most_in_flight(journal(lines)) == 2

@@ -216,7 +216,8 @@ class RunEventLog(SqliteEventLogStorage):
         with self._db_lock:
             if name not in self._shards:
                 url = self.conn_string_for_shard(name)
-                if name != INDEX_SHARD_NAME:  # The index is made when the storage is.
+                # Usually there: Dagster has written the run's start. To look whether its tables are takes 30 ms.
+                if not os.path.exists(self.path_for_shard(name)):
                     self._initdb(db.create_engine(url, poolclass=db.NullPool))
                 self._shards[name] = Shard(url)
             return self._shards[name]

@@ -15,6 +15,8 @@ a second, and 177 MB of lines become 58 MB.
 from __future__ import annotations  # DuckDB's types as text, see garbage.py
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -56,11 +58,10 @@ _COLUMNS = f"""
     """
 # By rows for the usual event, by bytes for large ones. Bytes are only looked at when the order of rows may change.
 _FORMAT = "format parquet, row_group_size 20000, row_group_size_bytes '16MB'"
-# Usual events need a fifth of it, whatever their number. With 500 MB lines of a megabyte fail; with 150 MB DuckDB 2.0
-# waits for ever for memory to come free.
-_MEMORY_MB = 800
-# Ten at once would be most of a run's memory, and no faster.
-_one_at_a_time = threading.Lock()
+# Usual events need a fifth of it, whatever their number. With 500 MB for each file lines of a megabyte fail; with 150 MB
+# DuckDB 2.0 waits for ever for memory to come free.
+_MEMORY_MB = 1600
+_AT_ONCE = 2
 
 
 def write(lines_file: Path, lines: int, target: Path) -> bool:
@@ -70,11 +71,11 @@ def write(lines_file: Path, lines: int, target: Path) -> bool:
         OSError: the target cannot be written.
     """
     files = {"lines": str(lines_file), "target": str(target)}
-    with _one_at_a_time, _connected(target.parent) as connection:
+    with _database.cursor(target.parent) as cursor:
         try:
             # By name: DuckDB 1.5 and 2.0 number the places of a copy in different orders.
             query = f"copy ({_COLUMNS}) to $target ({_FORMAT})"
-            [(written,)] = connection.execute(query, files).fetchall()
+            [(written,)] = cursor.execute(query, files).fetchall()
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return False
         except duckdb.Error as error:
@@ -82,14 +83,48 @@ def write(lines_file: Path, lines: int, target: Path) -> bool:
     return int(written) == lines
 
 
-def _connected(folder: Path) -> duckdb.DuckDBPyConnection:
-    """A connection for one file: it costs 20 ms, so that keeping one for all is worth nothing."""
-    return duckdb.connect(
-        config={
-            "threads": 2,
-            "memory_limit": f"{_MEMORY_MB}MB",
-            "preserve_insertion_order": False,
-            # Else what exceeds memory lands in the current directory.
-            "temp_directory": str(folder),
-        }
-    )
+class _Database:
+    """One database for the files that come together: opened for the first, closed after the last.
+
+    With one for each, 13 weeks of 78,000 events take 3.2 s instead of 2.1 s. Kept longer it would keep its memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._turns = threading.Semaphore(_AT_ONCE)
+        self._users = 0
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def cursor(self, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection whose turn has come; what exceeds memory goes to the folder of who came first."""
+        connection = self._join(folder)
+        try:
+            with self._turns, connection.cursor() as cursor:
+                yield cursor
+        finally:
+            self._leave()
+
+    def _join(self, folder: Path) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = duckdb.connect(
+                    config={
+                        "threads": 2,
+                        "memory_limit": f"{_MEMORY_MB}MB",
+                        "preserve_insertion_order": False,
+                        "temp_directory": str(folder),
+                    }
+                )
+            self._users += 1
+            return self._connection
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+_database = _Database()
