@@ -63,6 +63,8 @@ CALLED: list[tuple[Callable[..., Any], list[str]]] = [
     (SqliteEventLogStorage._initdb, ["engine"]),
     (SqliteEventLogStorage.store_event, ["event"]),
     (SqliteEventLogStorage._event_to_row, ["event"]),
+    (SqliteEventLogStorage._store_asset_event, ["conn", "event", "event_id"]),
+    (SqliteEventLogStorage.has_table, ["table_name"]),
     (SqliteEventLogStorage.conn_string_for_shard, ["shard_name"]),
 ]
 

@@ -21,10 +21,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as db
-from dagster import DagsterInstance
+from dagster import AssetKey, DagsterInstance
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
@@ -69,7 +70,7 @@ _HAND_ON_CLAIM = (
 )
 
 WRITTEN_AT_ONCE = frozenset({*EVENT_TYPE_TO_PIPELINE_RUN_STATUS, DagsterEventType.STEP_FAILURE})
-# What the index of all runs is told as well. Ninety stored days take 0.1 s together, and 0.6 s one by one.
+# What the index of all runs is told as well. Ninety stored days take 0.15 s together, and 0.6 s one by one.
 INDEXED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS})
 
 
@@ -128,6 +129,8 @@ class RunEventLog(SqliteEventLogStorage):
         self._shards: dict[str, Shard] = {}
         self._waiting: list[EventLogEntry] = []
         self._index_is_behind = False
+        self._last_of_assets: dict[tuple[AssetKey | None, str], tuple[EventLogEntry, int]] | None = None
+        self._tables: dict[str, bool] = {}
         self._waiting_lock = threading.Lock()
         self._writing = threading.RLock()
         self._something_waits = threading.Event()
@@ -173,13 +176,40 @@ class RunEventLog(SqliteEventLogStorage):
         with ExitStack() as transactions:
             connection = transactions.enter_context(self._shard(self._run_id).transaction())
             if any(map(_is_indexed, batch)):
-                transactions.enter_context(self._shard(INDEX_SHARD_NAME).transaction())
+                transactions.enter_context(self._assets_at_the_end())
             for indexed, events in itertools.groupby(batch, _is_indexed):
                 if indexed:
                     for event in events:
                         super().store_event(event)
                 else:
                     connection.execute(SqlEventLogStorageTable.insert(), [*map(self._event_to_row, events)])
+
+    @contextmanager
+    def _assets_at_the_end(self) -> Iterator[None]:
+        """A transaction on the index that says of an asset only what its last event of each kind says, and only once:
+        half the time of ninety stored days."""
+        with self._shard(INDEX_SHARD_NAME).transaction() as connection:
+            self._last_of_assets = {}
+            try:
+                yield
+                for event, event_id in self._last_of_assets.values():
+                    super()._store_asset_event(connection, event, event_id)
+            finally:
+                self._last_of_assets = None
+
+    def _store_asset_event(self, conn: db.Connection, event: EventLogEntry, event_id: int) -> None:
+        if self._last_of_assets is None:
+            super()._store_asset_event(conn, event, event_id)
+            return
+        kind = event.get_dagster_event().asset_key, event.get_dagster_event().event_type_value
+        self._last_of_assets.pop(kind, None)
+        self._last_of_assets[kind] = event, event_id
+
+    def has_table(self, table_name: str) -> bool:
+        """Dagster asks for each stored day, by a connection of its own."""
+        if table_name not in self._tables:
+            self._tables[table_name] = super().has_table(table_name)
+        return self._tables[table_name]
 
     def _wake_watchers(self) -> None:
         """The web server watches the run's file for changes, which with an open connection land in the file beside it:
@@ -217,7 +247,7 @@ class RunEventLog(SqliteEventLogStorage):
             if name not in self._shards:
                 url = self.conn_string_for_shard(name)
                 # Usually there: Dagster has written the run's start. To look whether its tables are takes 30 ms.
-                if not os.path.exists(self.path_for_shard(name)):
+                if not Path(self.path_for_shard(name)).exists():
                     self._initdb(db.create_engine(url, poolclass=db.NullPool))
                 self._shards[name] = Shard(url)
             return self._shards[name]

@@ -58,8 +58,8 @@ _COLUMNS = f"""
     """
 # By rows for the usual event, by bytes for large ones. Bytes are only looked at when the order of rows may change.
 _FORMAT = "format parquet, row_group_size 20000, row_group_size_bytes '16MB'"
-# Usual events need a fifth of it, whatever their number. With 500 MB for each file lines of a megabyte fail; with 150 MB
-# DuckDB 2.0 waits for ever for memory to come free.
+# For both files at once. Usual events need a tenth of it, whatever their number; with 500 MB for a file lines of a
+# megabyte fail, and with 150 MB DuckDB 2.0 waits for ever for memory to come free.
 _MEMORY_MB = 1600
 _AT_ONCE = 2
 
