@@ -14,7 +14,9 @@ import dagster as dg
 import duckdb
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from mixpanel_assets import partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.resources import MixpanelResource
@@ -102,6 +104,12 @@ class EventsPipeline:
     def materialized(self) -> set[str]:
         """The days that Dagster shows as materialized."""
         return set(self.instance.get_materialized_partitions(EVENTS_KEY))
+
+    def failed(self) -> set[str]:
+        """The days that Dagster shows as failed."""
+        days = partitions.event_days()
+        shown = self.instance.get_status_by_partition(EVENTS_KEY, days.get_partition_keys(), days) or {}
+        return {day for day, status in shown.items() if status == AssetPartitionStatus.FAILED}
 
     def query(self, sql: str) -> list[Any]:
         """Rows of a query, `{schema}` being mixpanel's."""

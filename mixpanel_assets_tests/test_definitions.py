@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.definitions import build_defs, defs
@@ -70,17 +71,22 @@ def test_parts_of_your_own() -> None:
     assert repository.get_sensor_def("alert_on_failure").default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_the_garbage_collector_passes_over_dagster_in_processes_of_our_own_only() -> None:
-    """Red when a notebook's objects are set aside as well, or when nothing is in our own processes."""
-    look = "import mixpanel_assets.definitions, gc; print(gc.get_freeze_count() > 100_000)"
-    for program, argument, passed_over in (
-        ("dagster", "-mmixpanel_assets.definitions", "True"),
-        ("dagster", "-mtheirs", "False"),
-        ("notebook.py", "mixpanel_assets.definitions", "False"),
-    ):
-        command = [sys.executable, "-c", f"import sys; sys.argv[:] = {[program, argument]}; {look}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        assert (done.stdout.strip(), done.stderr) == (passed_over, ""), (program, argument)
+@pytest.mark.parametrize(
+    ("program", "argument", "own"),
+    [
+        ("dagster", "-mmixpanel_assets.definitions", True),
+        ("dagster", "-mtheirs", False),
+        ("notebook.py", "mixpanel_assets.definitions", False),
+    ],
+)
+def test_what_a_process_of_our_own_sets_for_itself(program: str, argument: str, own: bool) -> None:  # noqa: FBT001
+    """Red when a notebook's objects are set aside as well, or its environment changed; or neither in our processes."""
+    variable = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
+    look = f"print(gc.get_freeze_count() > 100_000, os.environ.get({variable!r}) == 'true')"
+    before = f"import gc, os, sys; sys.argv[:] = {[program, argument]}"
+    command = [sys.executable, "-c", f"{before}; import mixpanel_assets.definitions; {look}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.strip(), done.stderr) == (f"{own} {own}", "")
 
 
 def test_dagster_ends_without_a_complaint() -> None:

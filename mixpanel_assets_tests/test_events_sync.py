@@ -164,6 +164,22 @@ class TestPartialFailure:
         # Red when `owed_days` does not look at materializations.
         assert "nothing to fetch again" in pipeline.retry().words
 
+    @pytest.mark.parametrize("planned_together", ["true", "false"])
+    def test_dagster_shows_what_failed(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch, planned_together: str
+    ) -> None:
+        """Red without the planned days in `_note_failed`, in a process of our own (see own_process.py)."""
+        monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", planned_together)
+        pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
+        outcome = pipeline.sync(FIRST, LAST, chunk_days=2)
+        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        days_before = 1 if planned_together == "true" else len(DAYS)
+        assert len(pipeline.instance.all_logs(outcome.run_id, of_type=planned)) == days_before + 2
+        assert pipeline.failed() == {"2026-01-03", "2026-01-04"}
+        pipeline.sandbox.faults = []
+        assert pipeline.retry().success
+        assert pipeline.failed() == set()
+
     def test_when_nothing_comes_nothing_changes(self, pipeline: EventsPipeline) -> None:
         pipeline.sync(FIRST)
         before = pipeline.rows()
@@ -174,6 +190,7 @@ class TestPartialFailure:
         assert "nothing was stored or removed" in outcome.words
         assert pipeline.rows() == before
         assert pipeline.materialized() == {FIRST}
+        assert pipeline.failed() == {FIRST, "2026-01-02"}
         pipeline.sandbox.faults = []
         # Both failed, so both are owed, though the first has an older materialization.
         assert sorted(pipeline.retry().days) == [FIRST, "2026-01-02"]

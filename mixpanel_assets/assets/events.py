@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import AssetMaterializationPlannedData
 from pydantic import Field
 
 from mixpanel_assets import partitions, settings
@@ -265,9 +266,18 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
 
 
 def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
-    """Leave word of the days that failed, so that they can be fetched again alone."""
+    """Leave word of the days that failed: for who fetches them again, and for Dagster, which shows a day as failed
+    that a failed run planned and did not materialize.
+    """
     metadata = event_reports.failures_metadata(results)
     context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
+    node = EVENTS_KEY.to_python_identifier()
+    for first, last in event_sync.failed_ranges(results):
+        for day in days_between(first, last):
+            planned = dg.DagsterEvent.build_asset_materialization_planned_event(
+                context.run.job_name, node, AssetMaterializationPlannedData(EVENTS_KEY, partition=day)
+            )
+            context.instance.report_dagster_event(planned, context.run.run_id)
 
 
 def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneLineFailure:

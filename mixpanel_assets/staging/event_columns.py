@@ -12,7 +12,7 @@ a second, and 177 MB of lines become 58 MB.
     properties    JSON, as served: proven here, so that whoever reads the file need not parse it
 """
 
-from __future__ import annotations  # DuckDB's types as text, see garbage.py
+from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import threading
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ Writers in this process take turns. No Dagster here, and no request; rows go fro
 readers.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see garbage.py
+from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import re
 import threading

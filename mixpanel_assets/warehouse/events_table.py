@@ -5,7 +5,7 @@ a day is kept in `event_days`: a day with no events has a row there, a day never
 are database.py's; what a staged file holds is event_columns.py's, which has proven it.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see garbage.py
+from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import os
 from dataclasses import dataclass

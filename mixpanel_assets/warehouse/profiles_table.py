@@ -5,7 +5,7 @@ So a sync of all profiles removes those that Mixpanel no longer has, and a sync 
 sync has brought: whoever left the filter may still be there. Opening and committing are database.py's.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see garbage.py
+from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import math
 from collections.abc import Iterator, Sequence
