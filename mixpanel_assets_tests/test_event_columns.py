@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -206,10 +207,30 @@ def _dumped(value: object) -> str:
 def test_the_largest_lines_need_no_more_than_the_memory_given(tmp_path: Path, count: int, megabytes: int) -> None:
     """Red, out of memory: with a `where` in `_COLUMNS`, with half of `_MEMORY_MB`, with row groups by rows alone."""
     text = b"x" * ((megabytes << 20) - 200)
-    file = write(tmp_path, *(b'{"event":"a","properties":{"n":%d,"x":"%s"}}' % (n, text) for n in range(count)))
-    assert file is not None
-    rows = rows_of(file, "(properties->>'n')::int, md5(properties->>'x')")
-    assert sorted(rows) == [(n, hashlib.md5(text).hexdigest()) for n in range(count)]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+
+    def convert(folder: Path) -> Path | None:
+        return write(folder, *(b'{"event":"a","properties":{"n":%d,"x":"%s"}}' % (n, text) for n in range(count)))
+
+    with ThreadPoolExecutor() as threads:
+        for file in threads.map(convert, folders):
+            assert file is not None
+            rows = rows_of(file, "(properties->>'n')::int, md5(properties->>'x')")
+            assert sorted(rows) == [(n, hashlib.md5(text).hexdigest()) for n in range(count)]
+
+
+def test_after_an_error_the_next_file_gets_a_database_of_its_own(tmp_path: Path) -> None:
+    """Red without `give_up`: after some errors DuckDB answers nothing, and all files of a run would fail."""
+    (tmp_path / "events.parquet").mkdir()
+    with event_columns._database.cursor(tmp_path) as first:
+        first.execute("create table mark (a int)")
+        with pytest.raises(OSError, match=r"events\.parquet"):
+            write(tmp_path, GOOD)
+        with event_columns._database.cursor(tmp_path) as second:
+            [(tables,)] = second.execute("select count(*) from duckdb_tables()").fetchall()
+    assert tables == 0
 
 
 def test_a_line_longer_than_any_event_is_no_export(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def write(lines_file: Path, lines: int, target: Path) -> bool:
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return False
         except duckdb.Error as error:
+            _database.give_up()
             raise OSError(" ".join(str(error).split())) from None
     return int(written) == lines
 
@@ -105,6 +106,11 @@ class _Database:
                 yield cursor
         finally:
             self._leave()
+
+    def give_up(self) -> None:
+        """Let who comes next have a new one: after some errors DuckDB answers no further query."""
+        with self._lock:
+            self._connection = None
 
     def _join(self, folder: Path) -> duckdb.DuckDBPyConnection:
         with self._lock:
