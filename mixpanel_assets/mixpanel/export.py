@@ -19,7 +19,7 @@ from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
 from mixpanel_assets.mixpanel.http import Request
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PropertyFilter
 
-# Each block is a turn at the interpreter lock: with a quarter of this three exports at once take a quarter longer.
+# Each block is a turn at the interpreter lock: with a quarter of this three exports at once take a third longer.
 _BLOCK = 1 << 20
 _ANY_GZIP = isal_zlib.MAX_WBITS | 16
 
