@@ -7,8 +7,8 @@ alive (run_locks.py), how a step learns that it should stop (stopping.py).
 Dagster has executors for one step at a time and for a process per step; a page of a second or two is worth neither.
 
 This stands on private modules of Dagster (there is no other way to an executor that keeps retries, hooks and pools);
-test_executor_contract.py says on which, and turns red when a new minor moves them. Another executor can take its place:
-`build_defs(executor=...)`; run config then follows that executor's own schema.
+the tests' executor/test_contract.py says on which, and turns red when a new minor moves them. Another executor can
+take its place: `build_defs(executor=...)`; run config then follows that executor's own schema.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The private parts of Dagster that the threaded executor stands on, pinned by name and signature.
 
-Red after an upgrade of Dagster: read what moved, adapt the module that uses it (threaded.py names them), run
-test_executor.py, and only then change this list and the bound in pyproject.toml.
+Red after an upgrade of Dagster: read what moved, adapt the module that uses it, run the tests beside this
+one, and only then change this list and the bound in pyproject.toml.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Small jobs for the executor's tests, and a way to run one in a process of its own.
 
-`python -m mixpanel_assets_tests.toy_runs <job> <instance folder> [run config as JSON]` runs a job and exits with 0 for
-a success. Every page writes when it began and ended to the file that TOY_JOURNAL names.
+`python -m mixpanel_assets_tests.executor.toy_runs <job> <instance folder> [run config as JSON]` runs a job and exits
+with 0 for a success. Every page writes when it began and ended to the file that TOY_JOURNAL names.
 """
 
 import json
@@ -186,13 +186,13 @@ def broken_job() -> None:
 
 def main() -> int:
     name, folder, *config = sys.argv[1:]
-    job = dg.reconstructable(getattr(sys.modules["mixpanel_assets_tests.toy_runs"], name))
+    job = dg.reconstructable(getattr(sys.modules["mixpanel_assets_tests.executor.toy_runs"], name))
     with dg.DagsterInstance.local_temp(folder) as instance:
         result = dg.execute_job(job, instance=instance, run_config=json.loads(config[0]) if config else None)
         return 0 if result.success else 1
 
 
 if __name__ == "__main__":
-    import mixpanel_assets_tests.toy_runs  # the jobs must be those of the importable module, not of __main__
+    import mixpanel_assets_tests.executor.toy_runs  # the jobs must be those of the importable module, not of __main__
 
-    sys.exit(mixpanel_assets_tests.toy_runs.main())
+    sys.exit(mixpanel_assets_tests.executor.toy_runs.main())
