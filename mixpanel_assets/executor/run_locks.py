@@ -4,20 +4,16 @@ Belongs here: a lock file per running run, and what becomes of a run whose lock 
 gets a freed slot (slots.py).
 
 The operating system drops a file lock when its process ends, however it ends. So a lock file that anybody can lock
-belongs to a dead run; process ids, which are given out again, play no part. The file's name carries the host: locks of
-another host on a shared folder may not be visible here, so its runs are left alone.
+belongs to a dead run; process ids, which are given out again, play no part, nor do host names, which change with every
+container. Hosts that share the folder must see each other's locks, as they must for Dagster's SQLite files beside it.
 """
 
-import hashlib
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRunStatus
 from filelock import FileLock, Timeout
-
-HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 # The gate is held for milliseconds; a minute means something is broken and should be said.
 GATE_SECONDS = 60.0
@@ -48,34 +44,34 @@ class RunLocks:
                 _remove(lock)
 
     def bury_the_dead(self, instance: DagsterInstance) -> list[str]:
-        """Free the slots of every run of this host whose process is gone, and report it failed. Returns their ids.
+        """Free the slots of every run whose process is gone, and report it failed. Returns their ids.
 
         A lock that can be taken is held until the run's slots are free, so two runs never bury the same one.
         """
         buried = []
         with self._gate():
-            for path in self._folder.glob(f"*.{HOST}.lock"):
+            for path in self._folder.glob("*.lock"):
                 lock = _lock(path)
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
                     continue
-                run_id = path.name.split(".")[0]
+                run_id = path.stem
                 bury(instance, run_id)
                 _remove(lock)
                 buried.append(run_id)
         return buried
 
     def has_lock_file(self, run_id: str) -> bool:
-        """Whether a run of any host left or holds a lock file here."""
-        return any(self._folder.glob(f"{run_id}.*.lock"))
+        """Whether the run left or holds a lock file here."""
+        return self._path(run_id).exists()
 
     def _gate(self) -> FileLock:
         # A new run makes its file and locks it behind this gate, so that nobody finds the file before the lock.
         return FileLock(self._folder / "gate", timeout=GATE_SECONDS)
 
     def _path(self, run_id: str) -> Path:
-        return self._folder / f"{run_id}.{HOST}.lock"
+        return self._folder / f"{run_id}.lock"
 
 
 def _lock(path: Path) -> FileLock:

@@ -8,7 +8,7 @@ The slots are Dagster's: the UI shows them, and other executors keep to them. Wh
 - a run's next step takes the slot of the one that ended, if nobody else waits;
 - a run waits with one step per pool at a time. Slots go to whoever waits longest, so runs take turns, and a run with
   sixty pages does not queue all of them before another run's first;
-- a run never has more steps of a pool in flight than the code location allows, with or without an instance that counts;
+- a limit beyond what the code location allows is lowered when a run starts, and a run by itself never exceeds it;
 - slots of runs that are dead or over are freed by whoever waits for one.
 """
 
@@ -56,6 +56,7 @@ class PoolSlots(InstanceConcurrencyContext):
         super().__init__(instance, run)
         self._storage = instance.event_log_storage
         self._limits = limits
+        self._ceilings = ceilings
         # What this run alone keeps to: where the instance counts, a person may have raised the limit.
         self._own_most = ceilings if self._storage.supports_global_concurrency_limits else limits
         self._locks = locks
@@ -81,12 +82,14 @@ class PoolSlots(InstanceConcurrencyContext):
             self._storage.free_concurrency_slots_for_run(self._run_id)
 
     def _write_own_limits(self) -> None:
-        """A limit that a person has set stays; the instance's default gives way to ours."""
+        """A limit that a person has set stays, up to the ceiling; the instance's default gives way to ours."""
         with exclusively(self._instance):
-            set_by_hand = {row.name for row in self._storage.get_pool_limits() if not row.from_default}
+            set_by_hand = {row.name: row.limit for row in self._storage.get_pool_limits() if not row.from_default}
             for pool, limit in self._limits.items():
                 if pool not in set_by_hand:
                     self._storage.set_concurrency_slots(pool, limit)
+                elif set_by_hand[pool] > self._ceilings[pool]:
+                    self._storage.set_concurrency_slots(pool, self._ceilings[pool])
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Whether the step may start now. If not, ask again: `ActiveExecution` does so for every ready step."""
@@ -182,4 +185,11 @@ class PoolSlots(InstanceConcurrencyContext):
         self._set_aside_since = {key: self._set_aside_since.get(key, now) for key in set_aside}
         for (run_id, step_key), since in self._set_aside_since.items():
             if now - since >= SET_ASIDE_SECONDS:
+                self._return(pool, run_id, step_key)
+
+    def _return(self, pool: str, run_id: str, step_key: str) -> None:
+        """Take it back, unless its step has fetched it since."""
+        with exclusively(self._instance):
+            claimed = self._storage.get_concurrency_info(pool).claimed_slots
+            if (run_id, step_key) not in {(row.run_id, row.step_key) for row in claimed}:
                 self._storage.free_concurrency_slot_for_step(run_id, step_key)

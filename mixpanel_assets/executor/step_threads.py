@@ -89,6 +89,10 @@ class StepThreads:
                 flush(self._job_context.instance)
             yield from self._release_compute_logs(captures)
 
+    def alive(self) -> list[threading.Thread]:
+        """The threads whose steps have not ended."""
+        return [thread for thread in self._threads if thread.is_alive()]
+
     def _run_all(self) -> Iterator[dg.DagsterEvent]:
         happened: list[dg.DagsterEvent] = []
         while not self._active.is_complete or self._threads:

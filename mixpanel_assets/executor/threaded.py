@@ -12,9 +12,10 @@ take its place: `build_defs(executor=...)`; run config then follows that executo
 """
 
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -61,13 +62,13 @@ class ThreadedExecutor(Executor):
         run_id = plan_context.run_id
         locks = RunLocks.of(plan_context.instance)
         yield _engine_event(plan_context, f"Running up to {self._max_concurrent} steps at a time as threads of process")
-        with (
-            locks.alive(run_id) if locks else nullcontext(),
-            run_instance(plan_context.instance, run_id) as instance,
-        ):
+        with ExitStack() as held:
+            if locks:
+                held.enter_context(locks.alive(run_id))
+            instance = held.enter_context(run_instance(plan_context.instance, run_id))
             yield from ExecuteRunWithPlanIterable(
                 execution_plan=execution_plan,
-                iterator=partial(self._run_steps, locks),
+                iterator=partial(self._run_steps, held, locks),
                 execution_context_manager=self._prepared(plan_context, execution_plan, instance),
             )
         yield _engine_event(plan_context, f"Ran all steps in {time.monotonic() - started:.1f} s in process")
@@ -89,20 +90,39 @@ class ThreadedExecutor(Executor):
         )
 
     def _run_steps(
-        self, locks: RunLocks | None, job_context: PlanExecutionContext, execution_plan: ExecutionPlan
+        self, held: ExitStack, locks: RunLocks | None, job_context: PlanExecutionContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        with (
-            PoolSlots(
-                job_context.instance, job_context.dagster_run, self._pool_limits, self._pool_ceilings, locks
-            ) as slots,
-            execution_plan.start(
-                retry_mode=self._retries,
-                max_concurrent=self._max_concurrent,
-                instance_concurrency_context=slots,
-                step_dependency_config=self.step_dependency_config,
-            ) as active,
-        ):
-            yield from StepThreads(job_context, active, slots, self._max_concurrent).run()
+        slots = held.enter_context(
+            PoolSlots(job_context.instance, job_context.dagster_run, self._pool_limits, self._pool_ceilings, locks)
+        )
+        with execution_plan.start(
+            retry_mode=self._retries,
+            max_concurrent=self._max_concurrent,
+            instance_concurrency_context=slots,
+            step_dependency_config=self.step_dependency_config,
+        ) as active:
+            threads = StepThreads(job_context, active, slots, self._max_concurrent)
+            try:
+                yield from threads.run()
+            finally:
+                if left_behind := threads.alive():
+                    _hold_until_ended(held.pop_all(), left_behind)
+
+
+def _hold_until_ended(held: ExitStack, threads: Sequence[threading.Thread]) -> None:
+    """A cancelled run keeps its slots and its lock while its last requests are under way: they count for Mixpanel.
+
+    If the process ends before them, both are a dead run's.
+    """
+
+    def release() -> None:
+        for thread in threads:
+            thread.join()
+        # The caller may have closed the instance; then whoever waits for a slot frees these.
+        with suppress(Exception):
+            held.close()
+
+    threading.Thread(target=release, daemon=True).start()
 
 
 def _engine_event(plan_context: PlanOrchestrationContext, message: str) -> dg.DagsterEvent:

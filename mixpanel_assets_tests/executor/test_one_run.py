@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.api import execute_run_iterator
 
+from mixpanel_assets.executor import step_threads
 from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import config, held, run, wait_until, words
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, journal, most_in_flight
@@ -95,11 +96,31 @@ class TestOneRun:
         assert held(instance) == []
         assert list((Path(instance.root_directory) / "run_locks").glob("*.lock")) == []
 
+    def test_what_is_under_way_after_the_end_still_counts(
+        self, instance: dg.DagsterInstance, lines: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red when the slots of a run that was left are free before its last pages have ended: six in flight."""
+        monkeypatch.setattr(step_threads, "GRACE_SECONDS", 0.1)
+        job = dg.reconstructable(toy_runs.pages_job)
+        record = instance.create_run_for_job(toy_runs.pages_job, run_config=config(9, 3, heeds_stop=False))
+        events = execute_run_iterator(job, record, instance)
+        assert isinstance(events, Generator)
+        for event in events:
+            if event.is_step_start and str(event.step_key).startswith("page"):
+                break
+        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the pages that had been started")
+        events.close()
+        assert words(lines, "end") == []
+        assert run(toy_runs.pages_job, instance, run_config=config(6, 0.1)).success
+        assert most_in_flight(journal(lines)) == LIMIT
+        run_locks = Path(instance.root_directory) / "run_locks"
+        wait_until(lambda: not held(instance) and not [*run_locks.glob("*.lock")], "the slots and the lock")
+
     def test_two_runs_in_one_process(self, instance: dg.DagsterInstance, lines: Path) -> None:
         results: list[bool] = []
 
         def one_run() -> None:
-            results.append(run(toy_runs.pages_job, instance, run_config=config(6)).success)
+            results.append(run(toy_runs.pages_job, instance, run_config=config(6, 0.3)).success)
 
         threads = [threading.Thread(target=one_run) for _ in range(2)]
         for thread in threads:
