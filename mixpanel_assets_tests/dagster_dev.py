@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -31,21 +32,30 @@ def dagster_dev(home: Path, module: str, environment: Mapping[str, str]) -> Iter
         port = probe.getsockname()[1]
     dagster = Path(sys.executable).with_name("dagster")
     command = [str(dagster), "dev", "-w", str(home / "workspace.yaml"), "-p", str(port)]
-    with (home / "dagster-dev.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env={**os.environ, **environment, "DAGSTER_HOME": str(home)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
+    started = {"cwd": REPOSITORY, "env": {**os.environ, **environment, "DAGSTER_HOME": str(home)}}
+    with (
+        (home / "dagster-dev.log").open("wb") as log,
+        in_session(command, **started, stdout=log, stderr=log) as process,
+    ):
         _wait_until_loaded(url, process, home)
         yield url
+
+
+@contextmanager
+def in_session(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a session of its own. At the end Ctrl-C, and an end to whatever is left of the session then: web
+    server, daemon, code servers, runs."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        yield process
     finally:
-        _stop(process)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_STOP_SECONDS)
 
 
 def _wait_until_loaded(url: str, process: "subprocess.Popen[bytes]", home: Path) -> None:
@@ -59,13 +69,3 @@ def _wait_until_loaded(url: str, process: "subprocess.Popen[bytes]", home: Path)
         time.sleep(0.5)
     log = (home / "dagster-dev.log").read_text(errors="replace")
     raise AssertionError(f"dagster dev did not start within {_START_SECONDS} s:\n{log[-3000:]}")
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ctrl-C; whatever of its session is left then is ended too: web server, daemon, code servers, runs."""
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(_STOP_SECONDS)

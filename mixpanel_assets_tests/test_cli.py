@@ -105,6 +105,15 @@ def test_a_failed_page_is_one_and_a_warning_and_retry_mends_it(mp: Mp, sandbox: 
     assert mp.result["failed_page_indices"] == []
 
 
+def test_a_failed_page_is_two_lines_on_stderr_and_nothing_at_the_end(sandbox: Sandbox) -> None:
+    """Red without `_give_back_for_connections`: DuckDB's bindings print forty lines when the process ends."""
+    sandbox.faults.append(Fault("engage", "status:403", page=2, times=1))
+    command = [sys.executable, "-m", "mixpanel_assets", "fetch", "profiles", "-p", "--no-progress"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["failed", "Warning"]
+
+
 def test_failed_days_are_one_and_a_warning_and_retry_mends_them(mp: Mp, sandbox: Sandbox) -> None:
     """Red without the exit code in `_sync_events`."""
     sandbox.faults.append(Fault("export", "status:403", from_date="2026-01-02", times=1))

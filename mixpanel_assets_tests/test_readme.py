@@ -21,6 +21,7 @@ import duckdb
 import pytest
 
 from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets_tests.dagster_dev import in_session
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:<!-- (?P<kind>\w+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
@@ -113,12 +114,9 @@ def test_blocks_in_order(clone: Clone) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="README's blocks are for a POSIX shell")
 @pytest.mark.parametrize("block", blocks("sh", "serve"), ids=str)
 def test_servers(clone: Clone, block: Block, free_port: int) -> None:
-    command = f"exec env {block.text.strip()} -p {free_port}"
-    with subprocess.Popen(["sh", "-c", command], cwd=clone.path, env=clone.environment, stderr=-3, stdout=-3) as server:
-        try:
-            assert answers(f"http://127.0.0.1:{free_port}/server_info")
-        finally:
-            server.terminate()
+    command = ["sh", "-c", f"exec env {block.text.strip()} -p {free_port}"]
+    with in_session(command, cwd=clone.path, env=clone.environment, stderr=-3, stdout=-3):
+        assert answers(f"http://127.0.0.1:{free_port}/server_info")
 
 
 @pytest.mark.slow

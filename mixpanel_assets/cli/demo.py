@@ -16,8 +16,9 @@ from mixpanel_assets.cli.progress import View
 from mixpanel_assets.results import ParallelProfileFetchResult
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
-# In a file named mixpanel.duckdb the catalog and the schema have the same name, so both are written.
-_LOOK = 'import sys, duckdb; duckdb.connect(sys.argv[1]).sql("from mixpanel.mixpanel.profiles limit 5").show()'
+# In a file named mixpanel.duckdb the catalog and the schema have the same name, so both are written. DuckDB 1.4 shows
+# nothing of a connection that nobody holds.
+_LOOK = 'import sys, duckdb; db = duckdb.connect(sys.argv[1]); db.sql("from mixpanel.mixpanel.profiles limit 5").show()'
 
 
 @contextmanager
