@@ -32,6 +32,7 @@ from mixpanel_assets.errors import (
     IncompleteSyncError,
     MissingCredentialsError,
     MixpanelError,
+    WarehouseError,
 )
 from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
@@ -347,3 +348,27 @@ def test_event_workers_are_ten_and_may_be_twenty() -> None:
     assert [event_workers(wished) for wished in (None, 1, 20)] == [10, 1, 20]
     with pytest.warns(FewerWorkersWarning, match="no more than 20 exports"):
         assert event_workers(21) == 20
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 12), (10, 12), (15, 15), (3, 3)])
+def test_more_workers_raise_the_usual_limit_and_leave_one_that_a_person_lowered(
+    sandbox: Sandbox, tmp_path: Path, before: int | None, after: int
+) -> None:
+    """Red when any smaller limit is raised: a person's 3 was 12 from then on, for all runs."""
+    (tmp_path / "instance").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
+        if before:
+            instance.event_log_storage.set_concurrency_slots("mixpanel_export", before)
+        fetch_events(*DAYS, parallel=True, max_workers=12, instance=instance)
+        limits = {row.name: row.limit for row in instance.event_log_storage.get_pool_limits()}
+    assert limits["mixpanel_export"] == after
+
+
+def test_a_table_that_cannot_be_written_is_one_line_of_its_own_kind(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when the error's class is not looked for below Dagster's: MixpanelAssetsError, with a stack trace in it."""
+    (tmp_path / "home").mkdir()
+    with duckdb.connect(str(tmp_path / "home" / "mixpanel.duckdb")) as connection:
+        connection.execute("create schema mixpanel; create table mixpanel.mixpanel.profiles (mine integer)")
+    with pytest.raises(WarehouseError, match=r"^DuckDB refused \(.* is as it was\): [^\n]*$") as caught:
+        fetch_profiles()
+    assert "Stack Trace" not in str(caught.value)

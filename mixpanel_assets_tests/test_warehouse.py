@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.errors import Cancelled, WarehouseError
+from mixpanel_assets.stopping import stoppable
 from mixpanel_assets.warehouse import database
 from mixpanel_assets.warehouse.database import Warehouse, _explained, compression, count, table_exists
 
@@ -74,6 +75,22 @@ def test_any_error_rolls_back_and_closes(tmp_path: Path, error: BaseException) -
     # Other settings are refused by DuckDB while a connection is left open.
     with duckdb.connect(str(path), read_only=True) as connection:
         assert connection.execute("select count(*) from mixpanel.t").fetchall() == [(100_000,)]
+
+
+def test_a_run_that_was_asked_to_stop_stores_nothing_any_more(tmp_path: Path) -> None:
+    """Red without the look before the commit: the run had said that the table is as it was."""
+    path = make(tmp_path / "x.duckdb")
+    stop = threading.Event()
+
+    def publish() -> None:
+        with stoppable(stop), Warehouse(path).transaction() as connection:
+            connection.execute("drop table t")
+            stop.set()
+
+    with pytest.raises(Cancelled, match="is as it was"):
+        publish()
+    with Warehouse(path).reading() as connection:
+        assert count(connection, "select count(*) from t") == 100_000
 
 
 def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Behind `mp` and the Python functions; the same run as that of `dagster asset materialize`, so it shows in the UI with
 its steps. Belongs here: the run, and what its events say. Does not belong here: what is shown of it (progress.py), and
-what an asset's metadata mean (fetch.py).
+what an asset's metadata mean (syncs.py).
 """
 
 import datetime
@@ -13,9 +13,10 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
+from dagster_shared.error import SerializableErrorInfo
 
+import mixpanel_assets.errors
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssetsError, error_of
 
 Metadata = Mapping[str, Any]
@@ -152,33 +153,45 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
 
 
 def _step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
-    """The error that a step raised: of ours by its name, else what Dagster tells of it."""
+    """The error that a step raised, or that its output met on the way into the table."""
     data = event.step_failure_data
     said = data.user_failure_data
-    if said is None or said.description is None:
-        reason = " ".join(str(data.error_display_string or "no reason given").split())
-        return MixpanelAssetsError(f"step {event.step_key} failed: {reason}")
-    name = said.metadata["error"].value if "error" in said.metadata else ""
-    return error_of(str(name), said.description)
+    if said is not None and said.description is not None:
+        name = said.metadata["error"].value if "error" in said.metadata else ""
+        return error_of(str(name), said.description)
+    errors = _chain(data.error)
+    found = next((error for error in errors if error.cls_name in vars(mixpanel_assets.errors)), None)
+    if found is not None:
+        return error_of(
+            str(found.cls_name), _line(found).removeprefix(f"{MixpanelAssetsError.__module__}.{found.cls_name}: ")
+        )
+    return MixpanelAssetsError(f"step {event.step_key} failed: {_line(errors[-1]) if errors else 'no reason given'}")
 
 
 def _run_error(event: dg.DagsterEvent) -> MixpanelAssetsError | None:
     """The error that kept a run from its steps; None where steps failed, which tell it themselves."""
-    error = event.job_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return MixpanelAssetsError(" ".join(error.message.split())) if error else None
+    errors = _chain(event.job_failure_data.error)
+    return MixpanelAssetsError(_line(errors[-1])) if errors else None
+
+
+def _chain(error: SerializableErrorInfo | None) -> list[SerializableErrorInfo]:
+    """An error and what caused it, down to the first cause."""
+    return [] if error is None else [error, *_chain(error.cause)]
+
+
+def _line(error: SerializableErrorInfo) -> str:
+    return " ".join(error.message.split())
 
 
 def _values(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Metadata:
     return {name: value.value for name, value in metadata.items()}
 
 
-def _listener(report: RunReport, say: Say) -> Callable[[EventLogEntry], None]:
+def _listener(report: RunReport, say: Say) -> Callable[[dg.EventLogEntry], None]:
     """What is heard from the threads of the steps, when it happens: log lines, and materializations, since those of a
     step that fails in the end are logged and never handed on."""
 
-    def listen(entry: EventLogEntry) -> None:
+    def listen(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
             if int(entry.level) >= logging.WARNING and not entry.user_message.startswith(_TOLD_OTHERWISE):

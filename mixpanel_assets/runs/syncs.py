@@ -272,11 +272,15 @@ def _timed_run(
 
 
 def _make_room(instance: dg.DagsterInstance, pool: str, workers: int, watcher: Watcher) -> None:
-    """Raise the instance's limit of a pool for a wish beyond the usual; one that a person has lowered else stays."""
-    if workers <= POOL_LIMITS[pool] or not instance.event_log_storage.supports_global_concurrency_limits:
+    """Raise the instance's limit of a pool for a wish beyond the usual; one that a person has lowered stays."""
+    usual = POOL_LIMITS[pool]
+    if workers <= usual or not instance.event_log_storage.supports_global_concurrency_limits:
         return
-    limits = {row.name: row.limit for row in instance.event_log_storage.get_pool_limits()}
-    if limits.get(pool, 0) < workers:
+    limits = {row.name: row.limit for row in instance.event_log_storage.get_pool_limits() if not row.from_default}
+    limit = limits.get(pool, usual)
+    if limit < usual:
+        watcher.say(logging.WARNING, f"pool {pool} of this instance allows {limit} at a time, so it is {limit}")
+    elif limit < workers:
         instance.event_log_storage.set_concurrency_slots(pool, workers)
         watcher.say(logging.INFO, f"pool {pool} of this instance now allows {workers} at a time, for all runs")
 

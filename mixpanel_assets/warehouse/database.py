@@ -18,7 +18,8 @@ from pathlib import Path
 
 import duckdb
 
-from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.errors import Cancelled, WarehouseError
+from mixpanel_assets.stopping import stop_requested
 
 SCHEMA = "mixpanel"
 # A dashboard's query is over within this; a run waits as long with its rows safely staged.
@@ -78,6 +79,7 @@ class Warehouse:
 
         Raises:
             WarehouseError: the file cannot be opened or written; it holds what it held.
+            Cancelled: the run was asked to stop meanwhile; it holds what it held.
         """
         with self._turn():
             _create_whole(self.path)
@@ -87,6 +89,8 @@ class Warehouse:
                 connection.execute(f"create schema if not exists {_schema_path(connection)}")
                 connection.execute(f"use {_schema_path(connection)}")
                 yield connection
+                if stop_requested().is_set():
+                    raise Cancelled(f"cancelled before it was stored; {self.path} is as it was")
                 connection.commit()
             except duckdb.Error as error:
                 # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
@@ -132,7 +136,8 @@ class Warehouse:
                 if not told:
                     self.say(f"{self.path} is held by {holder}; waiting up to {wait_seconds:.0f} s for it")
                     told = True
-                time.sleep(_LOCK_POLL_SECONDS)
+                if stop_requested().wait(_LOCK_POLL_SECONDS):
+                    raise Cancelled(f"cancelled while {holder} held {self.path}, which is as it was") from None
 
 
 def _close(connection: duckdb.DuckDBPyConnection) -> None:
