@@ -5,6 +5,8 @@ Each test names the guard that it was seen red without.
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from mixpanel_assets import (
 )
 from mixpanel_assets.errors import (
     AuthenticationError,
+    Cancelled,
     ConfigurationError,
     IncompleteSyncError,
     MissingCredentialsError,
@@ -36,6 +39,8 @@ from mixpanel_assets.errors import (
 )
 from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.stopping import stop_requested
+from mixpanel_assets.sync import event_sync
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
@@ -362,6 +367,23 @@ def test_more_workers_raise_the_usual_limit_and_leave_one_that_a_person_lowered(
         fetch_events(*DAYS, parallel=True, max_workers=12, instance=instance)
         limits = {row.name: row.limit for row in instance.event_log_storage.get_pool_limits()}
     assert limits["mixpanel_export"] == after
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_who_cancels_after_the_days_are_stored_is_told_so(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when only a materialization counts as stored: "the table is as it was", and it was not."""
+
+    def cancel(results: Any) -> list[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop_requested().wait(60)
+        raise RuntimeError("ended before it could tell")
+
+    monkeypatch.setattr(event_sync, "stored_days", cancel)
+    with pytest.raises(Cancelled, match="after it had stored what came"):
+        fetch_events(*DAYS)
+    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
 
 
 def test_a_table_that_cannot_be_written_is_one_line_of_its_own_kind(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssets
 Metadata = Mapping[str, Any]
 Say = Callable[[int, str], None]
 _LOCATION = "mixpanel_assets.definitions"
+_WAREHOUSE = "warehouse_io_manager"
 # How the executor's word on a cancel begins.
 CANCELLED = "Cancelled: "
 # What the end of a run says again: pages that failed have had their line, and so have steps that others wait for.
@@ -62,7 +63,8 @@ class RunReport:
     Attributes:
         run_id: Dagster's.
         success: Everything ran, and every blocking check passed.
-        stored: Metadata of what it stored; None when it stored nothing.
+        wrote: Whether the table is changed.
+        stored: Metadata of what it stored; None when it stored nothing, or was ended before it could tell.
         stored_at: When, in UTC.
         failed_checks: What the failed asset checks say, in words.
         error: Why it failed, if a step or the run as a whole did.
@@ -70,6 +72,7 @@ class RunReport:
 
     run_id: str
     success: bool = False
+    wrote: bool = False
     stored: Metadata | None = None
     stored_at: datetime.datetime | None = None
     failed_checks: list[str] = field(default_factory=list)
@@ -112,7 +115,7 @@ def run_asset(
 
 
 def _cancelled(report: RunReport) -> Cancelled:
-    if report.stored is None:
+    if not report.wrote:
         return Cancelled("the sync was cancelled before it stored anything, the table is as it was")
     return Cancelled("the sync was cancelled after it had stored what came")
 
@@ -140,6 +143,8 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
     """Read one event into the report."""
     if event.is_successful_output and event.step_output_data.metadata:
         on_output(_values(event.step_output_data.metadata))
+    elif event.is_handled_output and getattr(event.event_specific_data, "manager_key", "") == _WAREHOUSE:
+        report.wrote = True
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
         if not evaluation.passed:
