@@ -2,10 +2,10 @@
 
     fetch.py    mp fetch, mp retry
     status.py   mp status, mp plan
-    stand_in.py mp demo, mp sandbox
+    stand_in.py mp demo, mp sandbox; demo.py what the demo does
     output.py   how results and warnings are printed
     main.py     the commands put together, exit codes
 
-Belongs here: options, exit codes, printing. Does not belong here: doing (../fetch.py, ../demo.py, ../sandbox). What is
+Belongs here: options, exit codes, printing. Does not belong here: doing (runs/, sandbox/). What is
 slow to import (Dagster, DuckDB, requests) is imported where it is used, so that `mp --help` answers at once.
 """
