@@ -4,6 +4,7 @@ Belongs here: the arguments, their words, and what is raised or returned. Does n
 how results look (results.py). They may be called from any thread, and return when the run has ended.
 """
 
+import datetime
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -99,8 +100,8 @@ def fetch_profiles(
 
 
 def fetch_events(
-    from_date: str,
-    to_date: str,
+    from_date: str | datetime.date,
+    to_date: str | datetime.date,
     *,
     parallel: bool = False,
     max_workers: int | None = None,
@@ -115,8 +116,8 @@ def fetch_events(
     """Copy the events of a range of days to `mixpanel.events`, as a Dagster run in this process.
 
     Args:
-        from_date: First day, ISO.
-        to_date: Last day, ISO, included.
+        from_date: First day, as text (2026-01-31) or date.
+        to_date: Last day, included.
         parallel: Fetch several chunks at a time; the table is the same either way.
         max_workers: Chunks at a time, 1 to 10 (default 10); more are capped with a warning.
         chunk_days: Days per request, 1 to 100.
@@ -145,6 +146,7 @@ def fetch_events(
         on_quota=on_quota,
         retry_failed_ranges=retry_failed_ranges,
     )
+    from_date, to_date = str(from_date), str(to_date)
     days = event_days(from_date, to_date, chunk_days)
     workers = event_workers(max_workers) if parallel else 1
     synced = sync_events(config, days, workers, _Callback(on_batch_complete), instance)

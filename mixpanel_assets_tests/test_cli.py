@@ -114,6 +114,23 @@ def test_a_failed_page_is_two_lines_on_stderr_and_nothing_at_the_end(sandbox: Sa
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["failed", "Warning"]
 
 
+def test_a_retry_with_nothing_owed_is_no_failure_and_no_run(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when a run is started for it: it fails, and the asset shows as failed."""
+    for units in ("profiles", "events"):
+        assert mp("retry", units) == 0
+        assert (mp.out, mp.err.count("\n"), mp.err[:23]) == ("", 1, "Nothing to fetch again:")
+    assert mp("status") == 0
+    assert (mp.result["profiles"], mp.result["events"]) == (None, None)
+
+
+@on_posix
+def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:
+    """Red without the BrokenPipeError in `show`: exit code 1, for a sync that stored everything."""
+    command = f"{sys.executable} -m mixpanel_assets fetch profiles -p --no-progress | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 def test_failed_days_are_one_and_a_warning_and_retry_mends_them(mp: Mp, sandbox: Sandbox) -> None:
     """Red without the exit code in `_sync_events`."""
     sandbox.faults.append(Fault("export", "status:403", from_date="2026-01-02", times=1))
@@ -174,7 +191,6 @@ def test_missing_credentials_are_two_and_said_without_starting_dagster(
         (("fetch", "events", "--from", "2026-01-01", "--to", "2999-01-01"), "is in the future"),
         (("fetch", "events", "--from", "2026-01-01", "--to", "2026-01-01", "--chunk-days", "101"), "--chunk-days"),
         (("fetch", "funnels"), "funnels"),
-        (("retry", "profiles"), "no sync to take up again"),
         (("plan", "profiles"), "no sync of profiles yet"),
         (("sandbox", "--fault", '{"do": "nothing"}'), "--fault"),
     ],

@@ -3,6 +3,8 @@
 Each test names the guard that it was seen red without.
 """
 
+import asyncio
+import gc
 import json
 import logging
 import os
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ from mixpanel_assets.errors import (
     MixpanelError,
     WarehouseError,
 )
+from mixpanel_assets.runs.instances import open_instance
+from mixpanel_assets.runs.status import status
 from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.stopping import stop_requested
@@ -394,3 +399,16 @@ def test_a_table_that_cannot_be_written_is_one_line_of_its_own_kind(sandbox: San
     with pytest.raises(WarehouseError, match=r"^DuckDB refused \(.* is as it was\): [^\n]*$") as caught:
         fetch_profiles()
     assert "Stack Trace" not in str(caught.value)
+    with open_instance() as instance:
+        assert status(instance)["profiles"]["last_run_error"] == str(caught.value)
+
+
+def test_dates_may_be_dates_and_a_loop_may_run(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red without `str` (a date is not a date), and without the filter: Dagster warns of a coroutine of its own."""
+
+    async def in_a_notebook() -> None:
+        fetch_events(date.fromisoformat(DAYS[0]), date.fromisoformat(DAYS[1]))
+
+    asyncio.run(in_a_notebook())
+    gc.collect()
+    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mixpanel_assets import settings
-from mixpanel_assets.cli.output import Format, FormatOption, print_result, warn
+from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 from mixpanel_assets.errors import ConfigurationError
 
 fetch_app = typer.Typer(help="Copy profiles or events into DuckDB.", no_args_is_help=True)
@@ -16,6 +16,7 @@ retry_app = typer.Typer(help="Fetch again what failed last time, and nothing els
 
 Parallel = Annotated[bool, typer.Option("--parallel", "-p", help="Several at a time (default: one after the other).")]
 Workers = Annotated[int | None, typer.Option(help="How many at a time; needs --parallel.", show_default=False)]
+RetryWorkers = Annotated[int | None, typer.Option("--workers", help="How many at a time.", show_default=False)]
 ChunkDays = Annotated[int, typer.Option(min=1, max=100, help="Days per request.")]
 Where = Annotated[str | None, typer.Option("--where", "-w", help='Filter, e.g. \'properties["plan"] == "pro"\'.')]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bar and no progress lines.")]
@@ -74,7 +75,7 @@ def fetch_profiles(
 
 @retry_app.command("profiles")
 def retry_profiles(
-    workers: Workers = None,
+    workers: RetryWorkers = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
     no_progress: NoProgress = False,
@@ -84,6 +85,8 @@ def retry_profiles(
 
     Mixpanel forgets a session after a while; then everything is fetched anew.
     """
+    if _nothing_is_owed("owes_pages", "the last sync of mixpanel/profiles has no failed pages"):
+        return 0
     config = {"retry_failed_pages": True, "on_quota": on_quota.value}
     return _sync_profiles(config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
@@ -118,7 +121,7 @@ def fetch_events(
 
 @retry_app.command("events")
 def retry_events(
-    workers: Workers = None,
+    workers: RetryWorkers = None,
     chunk_days: ChunkDays = 7,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
@@ -126,6 +129,8 @@ def retry_events(
     verbose: Verbose = 0,
 ) -> int:
     """Fetch the days of events that failed and have not come since."""
+    if _nothing_is_owed("owes_days", "no day of mixpanel/events has failed since it last came"):
+        return 0
     config = {"chunk_days": chunk_days, "retry_failed_ranges": True, "on_quota": on_quota.value}
     return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
@@ -147,6 +152,19 @@ def names(given: list[str] | None) -> list[str] | None:
             raise ConfigurationError(f"not a JSON list of names: {text!r}")
         found += listed
     return found
+
+
+def _nothing_is_owed(question: str, why: str) -> bool:
+    """Whether a retry has nothing to do; said, if so. Without a run: a failed one would turn a healthy asset red."""
+    settings.project()
+    from mixpanel_assets.runs import status
+    from mixpanel_assets.runs.instances import open_instance
+
+    with open_instance() as instance:
+        owed = bool(getattr(status, question)(instance))
+    if not owed:
+        say(f"Nothing to fetch again: {why}.")
+    return not owed
 
 
 def _sync_profiles(

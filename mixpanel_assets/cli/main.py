@@ -4,7 +4,6 @@ Exit codes: 0 all stored; 1 something is missing, or nothing came; 2 the credent
 argument or setting is wrong; 130 Ctrl-C.
 """
 
-import os
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -44,12 +43,7 @@ app.command()(stand_in.demo)
 def main() -> NoReturn:
     """Run `mp` and end the process with its exit code."""
     warnings.showwarning = _show_warning
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # `mp status | head -1`: nobody reads the rest, which is no failure of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """How `mp` prints: results on stdout, as JSON or for people; warnings and errors as single lines on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -20,17 +21,30 @@ FormatOption = Annotated[Format, typer.Option("--format", help="json for program
 
 
 def print_result(result: Mapping[str, Any], output: Format) -> None:
-    """The one thing on stdout."""
-    if output is Format.json:
-        print(json.dumps(result, ensure_ascii=False, indent=2))
-        return
+    """The one thing on stdout of a command that has a result."""
+    show(json.dumps(result, ensure_ascii=False, indent=2) if output is Format.json else _table(result))
+
+
+def show(text: str) -> None:
+    """Print on stdout. That nobody reads it, or not all, is no failure: `mp status | head -1`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer would raise anew when the interpreter flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _table(result: Mapping[str, Any]) -> str:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in flat(result).items():
         table.add_row(name, value)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    with console.capture() as printed:
+        console.print(table, end="")
+    return printed.get()
 
 
 def flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

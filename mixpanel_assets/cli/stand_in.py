@@ -2,13 +2,12 @@
 
 import json
 import os
-import sys
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from mixpanel_assets.cli.output import say
+from mixpanel_assets.cli.output import say, show
 from mixpanel_assets.errors import ConfigurationError
 
 _FAULT_HELP = (
@@ -32,7 +31,7 @@ def demo(
 
     with view("profiles", "pages") as shown, scene.stage(profiles, latency, seed) as home:
         result = scene.run(shown, workers)
-    print(scene.farewell(result, home))
+    show(scene.farewell(result, home))
 
 
 def sandbox(
@@ -69,8 +68,7 @@ def sandbox(
         raise ConfigurationError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
     with suppress(KeyboardInterrupt):
         for name, value in stand_in.environment.items():
-            print(_export_line(name, value))
-        sys.stdout.flush()
+            show(_export_line(name, value))
         say(f"{profiles:,} profiles on {stand_in.url}; Ctrl-C ends it")
         stand_in.serve_forever()
     stand_in.stop()

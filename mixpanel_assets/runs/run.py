@@ -7,6 +7,7 @@ what an asset's metadata mean (syncs.py).
 
 import datetime
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,8 @@ def run_asset(
     Raises:
         Cancelled: the run was asked to end, here or in the UI.
     """
+    # In a notebook a loop runs in this thread, and Dagster's own, for asynchronous resources, says so when it closes.
+    warnings.filterwarnings("ignore", "coroutine 'BaseEventLoop.shutdown_asyncgens' was never awaited", RuntimeWarning)
     job, run = _new_run(order, instance)
     report = RunReport(run.run_id)
     instance.add_event_listener(run.run_id, _listener(report, say))
@@ -150,14 +153,14 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
         if not evaluation.passed:
             report.failed_checks.append(evaluation.description or evaluation.check_name)
     elif event.is_step_failure and report.error is None:
-        report.error = _step_error(event)
+        report.error = step_error(event)
     elif event.event_type == dg.DagsterEventType.RUN_SUCCESS:
         report.success = True
     elif event.event_type == dg.DagsterEventType.RUN_FAILURE and report.error is None:
         report.error = _run_error(event)
 
 
-def _step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
+def step_error(event: dg.DagsterEvent) -> MixpanelAssetsError:
     """The error that a step raised, or that its output met on the way into the table."""
     data = event.step_failure_data
     said = data.user_failure_data

@@ -16,6 +16,7 @@ from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.reports.event_reports import owed_days
+from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.sync.budgets import Budget, budget
 from mixpanel_assets.sync.plans import ranges_of, split_date_range
 
@@ -32,6 +33,17 @@ def status(instance: dg.DagsterInstance) -> dict[str, Any]:
         "duckdb": str(settings.duckdb_path()),
         "dagster_home": str(settings.home()),
     }
+
+
+def owes_pages(instance: dg.DagsterInstance) -> bool:
+    """Whether the last sync of profiles lacks pages."""
+    last = _last_materialization(instance, PROFILES_KEY)
+    return last is not None and bool(last["metadata"].get("failed_page_indices"))
+
+
+def owes_days(instance: dg.DagsterInstance) -> bool:
+    """Whether days of events failed and have not come since."""
+    return bool(owed_days(instance, EVENTS_KEY))
 
 
 def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
@@ -134,9 +146,7 @@ def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     if run.status != dg.DagsterRunStatus.FAILURE:
         return None
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        data = entry.get_dagster_event().step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            return data.user_failure_data.description
+        return str(step_error(entry.get_dagster_event()))
     return f"see run {run.run_id} in the Dagster UI"
 
 
