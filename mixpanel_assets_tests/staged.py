@@ -46,10 +46,11 @@ def staged(
     pages: Iterable[EngagePage],
     *,
     complete: bool = True,
+    total: int | None = None,
     most: float = 1.0,
     query: ProfileQuery | None = None,
 ) -> StagedProfiles:
     """Staged pages, ready to publish."""
     folder = SnapshotFolder(root, name)
     results = stage(folder, pages)
-    return StagedProfiles(snapshot(folder, len(results), query=query), results, folder, complete, most)
+    return StagedProfiles(snapshot(folder, len(results), query=query), results, folder, complete, total, most)

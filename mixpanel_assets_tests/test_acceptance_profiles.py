@@ -305,8 +305,14 @@ def test_rejected_rows_can_be_looked_at(pipelines: Any) -> None:
 
 
 def test_parallel_and_sequential_give_the_same_table(pipelines: Any) -> None:
-    """Also when profiles come twice with different properties: the one served last stays, in either mode."""
-    faults = [engage("duplicate-rows", 2), engage("status:500", 4, 1), engage("delay", 1, seconds=0.2)]
+    """Also when profiles come twice with different properties: the one served last stays, in either mode. The server
+    reports each once."""
+    faults = [
+        engage("total:95", 0),
+        engage("duplicate-rows", 2),
+        engage("status:500", 4, 1),
+        engage("delay", 1, seconds=0.2),
+    ]
     pipeline = pipelines(95, faults=faults)
     twice = list(pipeline.truth())[3]
     pipeline.sandbox.population.add(twice, {"served": "last"})
@@ -323,6 +329,17 @@ def test_parallel_and_sequential_give_the_same_table(pipelines: Any) -> None:
 
 
 class TestRemoval:
+    def test_rows_repeated_in_place_of_others_remove_nobody(self, pipelines: Any) -> None:
+        # Red when rows are counted in place of profiles: three of the living go, and the sync is green.
+        pipeline = pipelines(35)
+        assert pipeline.sync().success
+        pipeline.sandbox.faults = [engage("repeated-rows", 2)]
+        short = pipeline.sync()
+        assert not short.success
+        assert "35 profiles were reported, 32 different ones came, none was removed: sync again" in short.words
+        assert (short.said or {})["duplicate_profiles"] == 3
+        assert pipeline.table() == pipeline.truth()
+
     def test_a_shrunken_project_needs_a_word(self, pipelines: Any) -> None:
         # Red without _refuse_large_removal: the table holds 5 profiles.
         pipeline = pipelines(35)

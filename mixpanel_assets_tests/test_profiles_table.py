@@ -101,6 +101,15 @@ def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Pa
     assert published == Published(rows=5, added=1, removed=0, duplicates=0)
 
 
+@pytest.mark.parametrize(("total", "removed"), [(None, 2), (3, 2), (4, 0)])
+def test_whoever_lacks_is_gone_only_if_all_that_were_reported_came(
+    warehouse: Warehouse, tmp_path: Path, total: int | None, removed: int
+) -> None:
+    # Red when rows are counted in place of profiles: the last case removes two.
+    pages = [page(0, NEW), page(1, {"a": '{"again":1}'})]
+    assert put(warehouse, staged(tmp_path, "new", pages, total=total)).removed == removed
+
+
 def test_of_a_profile_served_twice_the_last_stays(warehouse: Warehouse, tmp_path: Path) -> None:
     pages = [
         page(1, [("b", '{"page":1}'), ("b", '{"page":1,"again":true}')]),

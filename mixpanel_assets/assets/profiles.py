@@ -181,7 +181,8 @@ def collect(
             snapshot=snapshot,
             pages=tuple(result for result in results if result.came),
             folder=folder,
-            complete=snapshots.is_complete(snapshot, results),
+            complete=snapshots.is_complete(results),
+            total=snapshots.expected_total(snapshot, results),
             max_removed_fraction=config.max_removed_fraction,
         )
         metadata = reports.profiles_metadata(snapshot, results, _began(context))

@@ -148,9 +148,9 @@ def _missing(said: dict[str, Any], stored: int) -> list[str]:
         words.append(f"{len(failed)} of {said['total_pages']} pages are missing: {pages}")
     if said.get("rejected_rows"):
         words.append(f"{said['rejected_rows']} rows are no profiles and lie in mixpanel.rejected_rows")
-    reported = said.get("total_reported")
-    if not words and reported is not None and said["fetched_rows"] < reported:
-        words.append(f"{reported} profiles were reported, {said['fetched_rows']} came")
+    reported, came = said.get("total_reported"), said["fetched_rows"] - said["duplicate_profiles"]
+    if not words and reported is not None and came < reported:
+        words.append(f"{reported} profiles were reported, {came} different ones came, none was removed: sync again")
     if stored != said.get("dagster/row_count"):
         words.append(f"the table holds {stored} rows, the sync stored {said.get('dagster/row_count')}")
     return words

@@ -114,8 +114,12 @@ def _repeated_page(fault: Fault, page: Page, engage: Engage) -> Page:
 
 
 def _duplicate_rows(fault: Fault, page: Page, _: Engage) -> Page:
-    before = list(page.session.rows(page.page - 1, page.page_size)) if page.page else []
-    return page.with_rows(before[-fault.number(3) :] + _own(page))
+    return page.with_rows(_last_before(page, fault.number(3)) + _own(page))
+
+
+def _repeated_rows(fault: Fault, page: Page, _: Engage) -> Page:
+    repeated = _last_before(page, fault.number(3))
+    return page.with_rows(repeated + _own(page)[len(repeated) :])
 
 
 def _total(fault: Fault, page: Page, _: Engage) -> Page:
@@ -127,6 +131,10 @@ def _total(fault: Fault, page: Page, _: Engage) -> Page:
 def _page_size(fault: Fault, page: Page, engage: Engage) -> Page:
     size = fault.number(500)
     return replace(page, page_size=size, results=engage.results(page.session, page.page, size))
+
+
+def _last_before(page: Page, n: int) -> list[str]:
+    return list(page.session.rows(page.page - 1, page.page_size))[-n:] if page.page else []
 
 
 def _own(page: Page) -> list[str]:
@@ -141,6 +149,7 @@ _PAGES: dict[str, Callable[[Fault, Page, Engage], Page]] = {
     "short-page": _short_page,
     "repeated-page": _repeated_page,
     "duplicate-rows": _duplicate_rows,
+    "repeated-rows": _repeated_rows,
     "total": _total,
     "page-size": _page_size,
 }

@@ -34,6 +34,7 @@ and is not used up, happens to it.
     short-page           the last n rows are missing                                        n (half)
     repeated-page        the rows of page n                                                 n (0)
     duplicate-rows       the last n rows of the page before come first, besides its own     n (3)
+    repeated-rows        the same, in place of its own first n                              n (3)
     total:missing        no `total` (also total:growing, total:shrinking: by page, total:123)
     page-size:250        the page holds 250 rows per page and says so, whatever was asked
 """
@@ -51,7 +52,7 @@ LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
 WHOLE = ERRORS | {"status", "limited", "json-error-200", "not-json"}
 PAGES = frozenset({"no-results", "rows-without-id", "rows-not-objects", "empty-page", "short-page"}) | {
-    *("repeated-page", "duplicate-rows", "total", "page-size"),
+    *("repeated-page", "duplicate-rows", "repeated-rows", "total", "page-size"),
 }
 KINDS = WIRE | LINES | WHOLE | PAGES | {"delay"}
 _WORDS = {"limited": {"window", "concurrency", "shedding"}, "total": {"missing", "growing", "shrinking"}}

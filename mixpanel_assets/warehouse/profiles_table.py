@@ -1,6 +1,7 @@
 """`mixpanel.profiles`: its columns, and how staged pages become its rows.
 
-A complete snapshot replaces what its query could have served; an incomplete one is merged by key and removes nothing.
+A complete snapshot replaces what its query could have served; an incomplete one, or one with fewer different profiles
+than the server reports, is merged by key and removes nothing.
 So a sync of all profiles removes those that Mixpanel no longer has, and a sync with a filter only those that no other
 sync has brought: whoever left the filter may still be there. Opening and committing are database.py's.
 """
@@ -42,7 +43,8 @@ class StagedProfiles:
         snapshot: The snapshot they belong to.
         pages: The pages whose rows are staged.
         folder: Where.
-        complete: Whether they are all there is, so that what they lack is gone from Mixpanel.
+        complete: Whether they are all pages, without a row set aside.
+        total: Profiles that there should be, None if the server does not say.
         max_removed_fraction: Largest share of the stored profiles that a complete snapshot may remove.
     """
 
@@ -50,6 +52,7 @@ class StagedProfiles:
     pages: tuple[PageResult, ...]
     folder: SnapshotFolder
     complete: bool
+    total: int | None
     max_removed_fraction: float
 
 
@@ -76,7 +79,9 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     served = sum(page.rows for page in staged.pages)
     distinct = count(connection, "select count(*) from chosen_profiles")
     kept = count(connection, f"select count(*) from {TABLE} semi join chosen_profiles using (distinct_id)")
-    removed = _remove_gone(connection, staged) if staged.complete else 0
+    # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
+    is_all = staged.complete and (staged.total is None or distinct >= staged.total)
+    removed = _remove_gone(connection, staged) if is_all else 0
     connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from chosen_profiles)")
     _insert_chosen(connection, staged)
     connection.execute("drop table chosen_profiles")

@@ -127,6 +127,7 @@ class TestFaultsOfPages:
         assert self.ids(page("repeated-page")) == everyone[:10]
         assert self.ids(page("repeated-page:2")) == everyone[20:]
         assert self.ids(page("duplicate-rows:2")) == [*everyone[8:10], *everyone[10:20]]
+        assert self.ids(page("repeated-rows:2")) == [*everyone[8:10], *everyone[12:20]]
 
     def test_figures_that_lie(self, page: Any, everyone: list[str]) -> None:
         assert page("total:growing")["total"] == 1026
