@@ -1,5 +1,6 @@
 """`retry_failed_profile_pages`: afterwards the table is as if nothing had failed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,29 @@ def test_without_its_staged_files_it_fetches_all_with_the_same_filters(pipelines
     assert table is not None
     assert list(table) == list(pipeline.truth())
     assert all((value or "").startswith('{"plan":') for value in table.values())  # red when the filters are lost
+
+
+def test_what_must_no_longer_be_kept_is_not_taken_up(pipelines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Red when the filter of the failed sync decides.
+    pipeline = pipelines(55, faults=FAULTS)
+    pipeline.sync(exclude_properties=["$name"])
+    monkeypatch.setenv("MP_EXCLUDE_PROPERTIES", '["$email"]')
+    again = pipeline.retry()
+    assert "fewer properties may be kept than at the last sync: all its pages are fetched anew" in again.words
+    assert again.failed_pages == [2, 3]
+    staged = list(pipeline.home.glob("staging/profiles/*/page-*.jsonl"))
+    assert len(staged) == 4
+    assert not any(b"$email" in file.read_bytes() for file in staged)
+    pipeline.sandbox.faults = []
+    pipeline.sandbox.journal.clear()
+    assert pipeline.retry().success
+    assert sorted(request.page or 0 for request in pipeline.sandbox.journal.requests) == [2, 3]  # the same filter again
+    table = pipeline.table()
+    assert table is not None
+    assert list(table) == list(pipeline.truth())
+    kept = {name for text in table.values() for name in json.loads(text or "{}")}
+    assert kept
+    assert not kept & {"$name", "$email"}
 
 
 def test_a_staged_page_that_is_gone_or_cut_is_fetched_too(pipelines: Any) -> None:

@@ -16,6 +16,7 @@ from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.engage import ProfileQuery
+from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.reports import table_schemas
@@ -102,7 +103,7 @@ def metadata(
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
         first = None
-        query, taken_up = _last_sync(context, staging) if config.retry_failed_pages else (query, None)
+        query, taken_up = _last_sync(context, staging, query.kept) if config.retry_failed_pages else (query, None)
         if taken_up is not None:
             snapshot, pages = taken_up
         else:
@@ -219,11 +220,12 @@ def profiles() -> StagedProfiles:
 
 
 def _last_sync(
-    context: dg.OpExecutionContext, staging: StagingResource
+    context: dg.OpExecutionContext, staging: StagingResource, kept: PropertyFilter
 ) -> tuple[ProfileQuery, tuple[Snapshot, list[int]] | None]:
-    """What the last materialization asked for, and its snapshot with the pages that failed.
+    """What the last materialization asked for, less what `kept` leaves out, and its snapshot with its failed pages.
 
-    The snapshot is None when its staged files are gone, so that all pages have to be fetched again.
+    The snapshot is None when all pages have to be fetched again: its staged files are gone, or hold what is now left
+    out.
 
     Raises:
         ConfigurationError: there is nothing to fetch again.
@@ -235,10 +237,16 @@ def _last_sync(
     said = reports.last_profiles_sync(materialization.metadata)
     if not said.failed_pages:
         raise ConfigurationError("nothing to fetch again: the last sync of mixpanel/profiles has no failed pages")
-    snapshot = staging.snapshot(said.snapshot_id).read_snapshot() if said.snapshot_id else None
+    query = dataclasses.replace(said.query, kept=said.query.kept.and_also(kept))
+    folder = staging.snapshot(said.snapshot_id)
+    snapshot = folder.read_snapshot() if said.snapshot_id else None
     if snapshot is None:
         context.log.warning("the staged pages of the last sync are gone: all pages are fetched anew")
-        return said.query, None
+        return query, None
+    if snapshot.query.kept != query.kept:
+        folder.remove()
+        context.log.warning("fewer properties may be kept than at the last sync: all its pages are fetched anew")
+        return query, None
     # This run may start over once, whatever the one before did.
     return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.failed_pages)
 
