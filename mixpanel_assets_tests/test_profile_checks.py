@@ -45,6 +45,10 @@ def _checked_after(pipeline: Pipeline, sql: str) -> set[str]:
         ("select 1", set()),
         ("insert into {table} by name from {table} limit 1", {"profiles_unique", "profiles_complete"}),
         (
+            "insert into {table} by name select * replace ('1' as data_group_id) from {table} limit 1",
+            {"profiles_complete"},
+        ),
+        (
             "update {table} set synced_at = now() - interval 25 hour where {first} 1)",
             {"profiles_fresh"},
         ),
@@ -57,7 +61,7 @@ def _checked_after(pipeline: Pipeline, sql: str) -> set[str]:
             {"profiles_complete"},
         ),
     ],
-    ids=["as it was", "a row twice", "a row left behind", "a third gone", "a row gone"],
+    ids=["as it was", "a row twice", "a group with an id of a user", "a row left behind", "a third gone", "a row gone"],
 )
 # Dagster's own in-process execution reads a property that it deprecates.
 @pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")

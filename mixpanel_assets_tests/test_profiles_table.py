@@ -88,10 +88,24 @@ class TestSyncsWithAFilter:
 
     def test_users_and_groups_do_not_touch_each_other(self, warehouse: Warehouse, tmp_path: Path) -> None:
         groups = ProfileQuery(data_group_id="-1405123841946871899")
-        self.sync(warehouse, tmp_path, groups, "acme", "globex")
-        assert self.sync(warehouse, tmp_path, ProfileQuery(), *OLD).removed == 0
-        assert self.sync(warehouse, tmp_path, groups, "acme").removed == 1
-        assert set(table(warehouse)) == {*OLD, "acme"}
+        # Red, each, when rows are found by their id alone: "a" is a user too.
+        assert self.sync(warehouse, tmp_path, groups, "acme", "globex", "a").added == 3
+        assert self.sync(warehouse, tmp_path, ProfileQuery(), *OLD) == Published(7, added=0, removed=0, duplicates=0)
+        assert self.sync(warehouse, tmp_path, groups, "acme", "a").removed == 1
+        assert self.ids(warehouse, None) == sorted(OLD)
+        assert self.ids(warehouse, groups.data_group_id) == ["a", "acme"]
+
+    def test_whom_a_filter_brought_is_told_apart_from_a_group_of_that_name(self, tmp_path: Path) -> None:
+        warehouse = Warehouse(tmp_path / "group.duckdb")
+        self.sync(warehouse, tmp_path, ProfileQuery(data_group_id="1"), "a")
+        self.sync(warehouse, tmp_path, self.PRO, "a", "b")
+        assert self.sync(warehouse, tmp_path, self.PRO, "b").removed == 1
+        assert self.ids(warehouse, "1") == ["a"]
+
+    @staticmethod
+    def ids(warehouse: Warehouse, group: str | None) -> list[str]:
+        of = "is null" if group is None else f"= '{group}'"
+        return [key for (key,) in rows(warehouse, f"select distinct_id from profiles where data_group_id {of}")]
 
 
 def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:

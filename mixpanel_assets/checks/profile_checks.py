@@ -21,7 +21,7 @@ FRESH_HOURS = 24
 # A larger drop at once is refused before it is stored (max_removed_fraction); this sees those that creep.
 MOST_LOST = 0.2
 COMPARED_SYNCS = 5
-_REPEATED_IDS = f"(select 1 from {PROFILES_TABLE} group by distinct_id having count(*) > 1)"
+_REPEATED_IDS = f"(select 1 from {PROFILES_TABLE} group by data_group_id, distinct_id having count(*) > 1)"
 
 COMPLETE = dg.AssetCheckSpec(
     "profiles_complete",
@@ -29,7 +29,9 @@ COMPLETE = dg.AssetCheckSpec(
     blocking=True,
     description="Every profile that Mixpanel reported is stored; if not, the run fails, after storing what came.",
 )
-UNIQUE = dg.AssetCheckSpec("profiles_unique", asset=PROFILES_KEY, description="No distinct_id is stored twice.")
+UNIQUE = dg.AssetCheckSpec(
+    "profiles_unique", asset=PROFILES_KEY, description="No distinct_id is stored twice, of users or of one group."
+)
 FRESH = dg.AssetCheckSpec(
     "profiles_fresh",
     asset=PROFILES_KEY,

@@ -5,14 +5,13 @@ import dagster as dg
 _SYNCED_AT = "When this row was asked for."
 
 
-def _column(name: str, type_: str, description: str, *, nullable: bool = True, unique: bool = False) -> dg.TableColumn:
-    constraints = dg.TableColumnConstraints(nullable=nullable, unique=unique)
-    return dg.TableColumn(name, type_, description, constraints)
+def _column(name: str, type_: str, description: str, *, nullable: bool = True) -> dg.TableColumn:
+    return dg.TableColumn(name, type_, description, dg.TableColumnConstraints(nullable=nullable))
 
 
 PROFILES = dg.TableSchema(
     [
-        _column("distinct_id", "VARCHAR", "The user's id in Mixpanel.", nullable=False, unique=True),
+        _column("distinct_id", "VARCHAR", "The user's or the group's id in Mixpanel, one row each.", nullable=False),
         _column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
         _column("last_seen", "TIMESTAMP", "When Mixpanel last updated the profile; NULL where it does not say."),
         _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),

@@ -29,8 +29,10 @@ _STAGED_ROWS = (
     "read_json($files, format = 'newline_delimited', maximum_object_size = $line_limit, "
     "columns = {page: 'BIGINT', row: 'BIGINT', distinct_id: 'VARCHAR', properties: 'VARCHAR'})"
 )
+# A group may have the id of a user: rows of other groups are none of a snapshot's business.
+_OF_GROUP = "data_group_id is not distinct from $group"
 # Rows that would have been served if Mixpanel still had them.
-_REMOVABLE = "data_group_id is not distinct from $group and ($filter is null or sync_filter = $filter)"
+_REMOVABLE = f"{_OF_GROUP} and ($filter is null or sync_filter = $filter)"
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
 
@@ -78,11 +80,13 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     _choose_rows(connection, staged)
     served = sum(page.rows for page in staged.pages)
     distinct = count(connection, "select count(*) from chosen_profiles")
-    kept = count(connection, f"select count(*) from {TABLE} semi join chosen_profiles using (distinct_id)")
+    stored = f"from {TABLE} where {_OF_GROUP} and distinct_id in (select distinct_id from chosen_profiles)"
+    group = {"group": staged.snapshot.query.data_group_id}
+    kept = count(connection, f"select count(*) {stored}", group)
     # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
     is_all = staged.complete and (staged.total is None or distinct >= staged.total)
     removed = _remove_gone(connection, staged) if is_all else 0
-    connection.execute(f"delete from {TABLE} where distinct_id in (select distinct_id from chosen_profiles)")
+    connection.execute(f"delete {stored}", group)
     _insert_chosen(connection, staged)
     connection.execute("drop table chosen_profiles")
     _replace_rejected(connection, staged)
@@ -119,22 +123,27 @@ def _choose_rows(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) 
             select chosen.distinct_id, place,
                    case when stored.distinct_id is null or stored.sync_filter = $filter then $filter end
             from (select distinct_id, max({_PLACE}) as place from {_STAGED_ROWS} group by distinct_id) as chosen
-            left join {TABLE} as stored on stored.distinct_id = chosen.distinct_id
+            left join (from {TABLE} where {_OF_GROUP}) as stored on stored.distinct_id = chosen.distinct_id
             """,
-            {"files": _names(files), "line_limit": _line_limit(staged), "filter": staged.snapshot.query.filter_text},
+            {"files": _names(files), "line_limit": _line_limit(staged), **_scope(staged)},
         )
 
 
 def _remove_gone(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> int:
     """Remove what the snapshot would hold if Mixpanel still had it. Returns how many."""
-    query = staged.snapshot.query
-    scope = {"group": query.data_group_id, "filter": query.filter_text}
+    scope = _scope(staged)
     gone = f"from {TABLE} where {_REMOVABLE} and distinct_id not in (select distinct_id from chosen_profiles)"
     before = count(connection, f"select count(*) from {TABLE} where {_REMOVABLE}", scope)
     removed = count(connection, f"select count(*) {gone}", scope)
     _refuse_large_removal(before, removed, staged.max_removed_fraction)
     connection.execute(f"delete {gone}", scope)
     return removed
+
+
+def _scope(staged: StagedProfiles) -> dict[str, str | None]:
+    """Which of the stored rows a snapshot can speak of."""
+    query = staged.snapshot.query
+    return {"group": query.data_group_id, "filter": query.filter_text}
 
 
 def _insert_chosen(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
