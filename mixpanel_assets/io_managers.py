@@ -93,6 +93,8 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         context.log.info(
             f"mixpanel.profiles holds {published.rows} profiles: {published.added} new, {published.removed} removed"
         )
+        if published.newer:
+            context.log.warning(f"{published.newer} profiles stay as a sync that began later has stored them")
         seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
         return {
             **_preview(connection, self._preview_rows),

@@ -31,9 +31,13 @@ def rejected(number: int, text: str) -> RejectedRow:
 
 
 def snapshot(
-    folder: SnapshotFolder, pages: int = 1, total: int | None = None, query: ProfileQuery | None = None
+    folder: SnapshotFolder,
+    pages: int = 1,
+    total: int | None = None,
+    query: ProfileQuery | None = None,
+    began: datetime.datetime = NOON,
 ) -> Snapshot:
-    return Snapshot(folder.path.name, query or ProfileQuery(), "s", 10, total, pages, NOON)
+    return Snapshot(folder.path.name, query or ProfileQuery(), "s", 10, total, pages, began)
 
 
 def stage(folder: SnapshotFolder, pages: Iterable[EngagePage]) -> tuple[PageResult, ...]:
@@ -49,8 +53,10 @@ def staged(
     total: int | None = None,
     most: float = 1.0,
     query: ProfileQuery | None = None,
+    began: datetime.datetime = NOON,
 ) -> StagedProfiles:
     """Staged pages, ready to publish."""
     folder = SnapshotFolder(root, name)
     results = stage(folder, pages)
-    return StagedProfiles(snapshot(folder, len(results), query=query), results, folder, complete, total, most)
+    plan = snapshot(folder, len(results), query=query, began=began)
+    return StagedProfiles(plan, results, folder, complete, total, most)

@@ -358,6 +358,21 @@ class TestRemoval:
         assert (allowed.said or {})["removed_profiles"] == 30
         assert pipeline.table() == pipeline.truth()
 
+    def test_a_run_taken_up_again_does_not_undo_a_later_one(self, pipelines: Any) -> None:
+        # Red when the last to come wins: the newcomer is gone.
+        pipeline = pipelines(35)
+        assert pipeline.sync().success
+        people = pipeline.sandbox.population
+        for key in list(pipeline.truth())[5:]:
+            people.remove(key)
+        refused = pipeline.sync()
+        people.add("newcomer", {})
+        assert pipeline.sync(max_removed_fraction=1.0).success
+        again = pipeline.reexecute(refused.run_id)
+        assert not again.success
+        assert "one that began later has stored all 6 profiles: the table is as it was" in again.words
+        assert pipeline.table() == pipeline.truth()
+
     def test_new_removed_and_changed_profiles_are_counted(self, pipelines: Any) -> None:
         pipeline = pipelines(35)
         pipeline.sync()

@@ -1,5 +1,6 @@
 """Publish: old or new, never half; what a snapshot and what a part of one does to the table."""
 
+import datetime
 import pickle
 import subprocess
 import sys
@@ -132,6 +133,31 @@ def test_of_a_profile_served_twice_the_last_stays(warehouse: Warehouse, tmp_path
     published = put(warehouse, staged(tmp_path, "new", pages))
     assert table(warehouse) == {"a": '{"page":0}', "b": '{"page":1,"again":true}'}
     assert published.duplicates == 2
+
+
+class TestAnOlderSnapshotThatComesLast:
+    """A sync that began a minute later was faster. Red when the last to come wins."""
+
+    LATER = NOON + datetime.timedelta(minutes=1)
+
+    @pytest.mark.parametrize("complete", [True, False])
+    def test_leaves_what_is_newer(self, warehouse: Warehouse, tmp_path: Path, *, complete: bool) -> None:
+        part = page(0, {"a": '{"later":1}', "f": '{"later":2}'})
+        put(warehouse, staged(tmp_path, "later", [part], complete=False, began=self.LATER))
+        published = put(warehouse, staged(tmp_path, "new", [page(0, NEW)], complete=complete))
+        newest = {**NEW, "a": '{"later":1}', "f": '{"later":2}'}
+        assert table(warehouse) == (newest if complete else {**OLD, **newest})
+        removed = 2 if complete else 0
+        assert published == Published(rows=6 - removed, added=1, removed=removed, duplicates=0, newer=1)
+
+    def test_is_refused_when_the_later_one_was_whole(self, warehouse: Warehouse, tmp_path: Path) -> None:
+        # "e" is gone from Mixpanel since. Red when it is stored again.
+        put(warehouse, staged(tmp_path, "later", [page(0, {"a": None, "f": None})], began=self.LATER))
+        with pytest.raises(WarehouseError, match="this sync began at 12:00:00 UTC, and one that began later has"):
+            put(warehouse, staged(tmp_path, "new", [page(0, NEW)]))
+        assert table(warehouse) == {"a": None, "f": None}
+        groups = ProfileQuery(data_group_id="1")
+        assert put(warehouse, staged(tmp_path, "groups", [page(0, {"a": None})], query=groups)).added == 1
 
 
 def test_no_profile_at_all_empties_the_table(warehouse: Warehouse, tmp_path: Path) -> None:

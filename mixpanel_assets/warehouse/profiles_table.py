@@ -3,7 +3,8 @@
 A complete snapshot replaces what its query could have served; an incomplete one, or one with fewer different profiles
 than the server reports, is merged by key and removes nothing.
 So a sync of all profiles removes those that Mixpanel no longer has, and a sync with a filter only those that no other
-sync has brought: whoever left the filter may still be there. Opening and committing are database.py's.
+sync has brought: whoever left the filter may still be there. What a sync that began later has stored stays, whenever
+an older snapshot comes. Opening and committing are database.py's.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
@@ -32,7 +33,7 @@ _STAGED_ROWS = (
 # A group may have the id of a user: rows of other groups are none of a snapshot's business.
 _OF_GROUP = "data_group_id is not distinct from $group"
 # Rows that would have been served if Mixpanel still had them.
-_REMOVABLE = f"{_OF_GROUP} and ($filter is null or sync_filter = $filter)"
+_REMOVABLE = f"{_OF_GROUP} and ($filter is null or sync_filter = $filter) and (synced_at > $began) is not true"
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
 
@@ -60,19 +61,21 @@ class StagedProfiles:
 
 @dataclass(frozen=True)
 class Published:
-    """What a publish did to the table: rows now stored, rows new, removed, and served more than once."""
+    """What a publish did to the table: rows now stored, rows new, removed, and served more than once; and how many are
+    newer than the snapshot and stayed."""
 
     rows: int
     added: int
     removed: int
     duplicates: int
+    newer: int = 0
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Published:
     """Bring staged pages into the table, within the caller's transaction.
 
     Raises:
-        WarehouseError: the snapshot would remove more than it may.
+        WarehouseError: the snapshot would remove more than it may, or all that is stored is newer.
     """
     _create_tables(connection)
     before = count(connection, f"select count(*) from {TABLE}")
@@ -80,6 +83,8 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     _choose_rows(connection, staged)
     served = sum(page.rows for page in staged.pages)
     distinct = count(connection, "select count(*) from chosen_profiles")
+    _leave_newer(connection, staged)
+    chosen = count(connection, "select count(*) from chosen_profiles")
     stored = f"from {TABLE} where {_OF_GROUP} and distinct_id in (select distinct_id from chosen_profiles)"
     group = {"group": staged.snapshot.query.data_group_id}
     kept = count(connection, f"select count(*) {stored}", group)
@@ -91,7 +96,11 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     connection.execute("drop table chosen_profiles")
     _replace_rejected(connection, staged)
     return Published(
-        rows=before - removed + distinct - kept, added=distinct - kept, removed=removed, duplicates=served - distinct
+        rows=before - removed + chosen - kept,
+        added=chosen - kept,
+        removed=removed,
+        duplicates=served - distinct,
+        newer=distinct - chosen,
     )
 
 
@@ -129,9 +138,34 @@ def _choose_rows(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) 
         )
 
 
+def _leave_newer(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
+    """Take out of `chosen_profiles` what a sync that began later has stored.
+
+    Where that sync left nothing older, it was whole: what only this snapshot holds is gone from Mixpanel since.
+    """
+    snapshot = staged.snapshot
+    scope = {"group": snapshot.query.data_group_id, "began": snapshot.started_at}
+    [(newer, older)] = connection.execute(
+        f"select count(*) filter (synced_at > $began), count(*) filter ((synced_at > $began) is not true) "
+        f"from {TABLE} where {_OF_GROUP}",
+        scope,
+    ).fetchall()
+    if newer and not older:
+        raise WarehouseError(
+            f"this sync began at {snapshot.started_at:%H:%M:%S} UTC, and one that began later has stored all {newer} "
+            "profiles: the table is as it was, which is newer; sync again for what changed since"
+        )
+    if newer:
+        connection.execute(
+            f"delete from chosen_profiles where distinct_id in "
+            f"(select distinct_id from {TABLE} where {_OF_GROUP} and synced_at > $began)",
+            scope,
+        )
+
+
 def _remove_gone(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> int:
     """Remove what the snapshot would hold if Mixpanel still had it. Returns how many."""
-    scope = _scope(staged)
+    scope = {**_scope(staged), "began": staged.snapshot.started_at}
     gone = f"from {TABLE} where {_REMOVABLE} and distinct_id not in (select distinct_id from chosen_profiles)"
     before = count(connection, f"select count(*) from {TABLE} where {_REMOVABLE}", scope)
     removed = count(connection, f"select count(*) {gone}", scope)
