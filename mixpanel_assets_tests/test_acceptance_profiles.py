@@ -145,6 +145,11 @@ CASES = [
         [engage("session-lost", 2), engage("status:500", 0, after=1)], [2, 3],
         "the fresh start failed, so the pages that came before are kept", max_concurrent=1,
     ),
+    Case(
+        "session lost, and the hour spent", [engage("session-lost", 2, 1),
+        engage("limited:window", 0, 1, after=1, retry_after=1)], says="waiting 1 s", said={"session_restarts": 1},
+        config={"on_quota": "wait"},
+    ),
     # Page 0, and everything
     Case("page 0 fails once", [engage("status:503", 0, 1)], said={"counted_requests": 2}),
     Case("the session of page 0 is lost once", [engage("session-lost", 0, 1)]),

@@ -15,6 +15,7 @@ from pydantic import Field
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
+from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.pools import ENGAGE_POOL
@@ -145,8 +146,8 @@ def check_pages(
     """Order what is still owed: all pages if the session was lost, else those that are absent or repeat another."""
     with one_line_errors():
         first = None
-        lost = any(result.lost_session for result in results)
-        fresh = _start_over(context, snapshot, mixpanel, staging) if lost and not snapshot.restarts else None
+        lost = any(result.lost_session for result in results) and not snapshot.restarts
+        fresh = _start_over(context, snapshot, mixpanel.client(config.on_quota), staging) if lost else None
         if fresh is not None:
             snapshot = fresh
             _announce(context, snapshot)
@@ -258,12 +259,12 @@ def _began(context: dg.OpExecutionContext) -> datetime.datetime | None:
 
 
 def _start_over(
-    context: dg.OpExecutionContext, snapshot: Snapshot, mixpanel: MixpanelResource, staging: StagingResource
+    context: dg.OpExecutionContext, snapshot: Snapshot, client: MixpanelClient, staging: StagingResource
 ) -> Snapshot | None:
     """A new snapshot in place of one whose session is lost; None when page 0 does not come either."""
     context.log.warning("the session is lost: one fresh start from page 0")
     try:
-        return snapshots.open_snapshot(mixpanel.client(), staging.root, snapshot.query, context.log, restarts=1)
+        return snapshots.open_snapshot(client, staging.root, snapshot.query, context.log, restarts=1)
     except MixpanelError as error:
         context.log.error(f"the fresh start failed, so the pages that came before are kept: {error}")
         return None
