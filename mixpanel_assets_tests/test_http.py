@@ -215,6 +215,14 @@ class TestSecrets:
         asked = ask(sandbox, Fault("engage", "json-error-200", 0, body=f'{{"error":"{SECRET}"}}'), max_attempts=1)
         assert SECRET not in f"{asked.error!r} {asked.retrier.attempts}"
 
+    def test_what_is_a_page_only_without_the_credentials_is_none(self) -> None:
+        # Red when the redacted body is taken for the page: it has passed no filter, and says what nobody served.
+        body = r'{"page":0,"page_size":10,"total":1,"results":[{"$distinct_id":"a","$properties":{"$email":"\q"}}]}'
+        with Sandbox(Population(3), secret=r"\q") as other:
+            fault = Fault("engage", "json-error-200", body=body)
+            asked = ask(other, fault, of=replace(project(other), secret=r"\q"), max_attempts=1)
+        assert isinstance(asked.error, MalformedPageError)
+
     def test_repr_shows_no_secret(self, sandbox: Sandbox) -> None:
         assert SECRET not in repr(project(sandbox))
         assert SECRET not in repr(vars(Transport(project(sandbox)))["_project"])

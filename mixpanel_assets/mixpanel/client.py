@@ -164,8 +164,10 @@ class MixpanelClient:
         try:
             return body, engage.parse_page(body, page, query.kept, self._hash_salt)
         except MixpanelError:
-            # The same error again, but quoting the body without the credentials, should it repeat them.
-            return body, engage.parse_page(self._transport.redact(body.decode(errors="replace")).encode(), page)
+            # The same error again, but quoting the body without the credentials, should it repeat them. If that one is
+            # a page after all, it is not what was served.
+            engage.parse_page(self._transport.redact(body.decode(errors="replace")).encode(), page)
+            raise
 
     def _send(
         self, request: Request, account: Account, retrier: Retrier | None, *, session_page: bool = False
