@@ -24,7 +24,7 @@ from mixpanel_assets.mixpanel.engage import ProfileQuery, parse_page
 from mixpanel_assets.mixpanel.property_filter import EVENT_KEY, KEEP_ALL, PropertyFilter, SievedLines
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
-from mixpanel_assets_tests.pipeline import Pipeline
+from mixpanel_assets_tests.pipeline import SYNC, Pipeline
 
 # Dagster's own use of its own deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
@@ -197,6 +197,19 @@ class TestWhole:
         assert rows
         assert {len(name) for name, _ in rows} == {64}
         assert len(rows) == len(emails)
+
+    def test_the_preview_in_the_event_log_shows_only_what_is_kept(self, pipeline: Pipeline) -> None:
+        # Red when the filter is not handed to parse_page, and when "no preview" is not obeyed.
+        outcome = pipeline.sync(include_properties=["$name"], hash_properties=["$distinct_id"])
+        assert outcome.said is not None
+        shown = [record.data for record in outcome.said["preview"].records]
+        assert len(shown) == 5
+        assert all(len(row["distinct_id"]) == 64 for row in shown)
+        assert all(row["properties"].startswith('{"$name":') for row in shown)
+        config = {"ops": {"mixpanel__profiles": {"config": {"max_removed_fraction": 1.0}}}}
+        none = pipeline.run(SYNC, {**config, "resources": {"warehouse_io_manager": {"config": {"preview_rows": 0}}}})
+        assert none.said is not None
+        assert "preview" not in none.said
 
     @staticmethod
     def check_files(home: Path, emails: list[str]) -> None:
