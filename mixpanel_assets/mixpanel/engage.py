@@ -1,7 +1,7 @@
 """Profiles on the wire: how a page is asked for, and what a good page is.
 
 A page that cannot be trusted (not JSON, an error under HTTP 200, another page's number, no `results`) is an error
-here, so that it is asked for again like one that never came. Whether pages fit together is plans.py's and the asset's.
+here, so that it is asked for again like one that never came. Whether pages fit together is sync/'s.
 
 Source: Mixpanel's Engage query API (`POST {query}/engage`, form-encoded).
 """

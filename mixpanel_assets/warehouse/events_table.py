@@ -17,7 +17,7 @@ from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
 from mixpanel_assets.warehouse.database import compression, count
-from mixpanel_assets.warehouse.profiles_table import REJECTED_TABLE
+from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
 TABLE = "events"
 DAYS_TABLE = "event_days"
@@ -130,10 +130,7 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
         "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz)"
     )
-    connection.execute(
-        f"create table if not exists {REJECTED_TABLE} "
-        "(asset varchar, source varchar, row_number bigint, reason varchar, row varchar, synced_at timestamptz)"
-    )
+    create_rejected_rows(connection)
 
 
 def _be_frugal(connection: duckdb.DuckDBPyConnection) -> None:

@@ -19,9 +19,9 @@ import duckdb
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
 from mixpanel_assets.warehouse.database import compression, count
+from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
 TABLE = "profiles"
-REJECTED_TABLE = "rejected_rows"
 _MEMORY_MB = 128
 _MEMORY_MB_PER_MILLION = 32
 _BATCH_BYTES = 16 << 20
@@ -112,10 +112,7 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     )
     for column in ("sync_filter", "data_group_id"):  # A table of an earlier version has neither.
         connection.execute(f"alter table {TABLE} add column if not exists {column} varchar")
-    connection.execute(
-        f"create table if not exists {REJECTED_TABLE} "
-        "(asset varchar, source varchar, row_number bigint, reason varchar, row varchar, synced_at timestamptz)"
-    )
+    create_rejected_rows(connection)
 
 
 def _choose_rows(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> None:
