@@ -128,6 +128,11 @@ CASES = [
     Case("total too small", [engage("total:25", 0)]),
     # What lies beyond a page that nobody promised shows when that page is fetched, by the retry job.
     red("total far too small", [engage("total:15", 0)], [3], "page 3: never fetched", population=45, unseen=[4]),
+    # Red without page 1 in _with_pages: 10 of the profiles, and green.
+    Case("total of the page", [engage("total:10")], said={"total_reported": 10, "total_pages": 4}),
+    Case("total of the page, whole pages", [engage("total:10")], population=40, said={"total_pages": 4}),
+    Case("one full page", [], population=10, said={"total_reported": 10, "total_pages": 1}),
+    red("one full page, and page 1 does not show it", [engage("status:500", 1)], [1], "answered 500", population=10),
     # Pages that are another page. Red without _repeating: green with 25 of 35.
     Case("a page repeats the first, once", [engage("repeated-page", 2, 1)]),
     red("a page repeats the first, for ever", [engage("repeated-page", 2)], [2], "rows of another page"),

@@ -120,15 +120,32 @@ def _open(
         started_at=started_at,
         restarts=restarts,
     )
-    if first.total is not None:
-        pages = plans.page_count(first.total, snapshot.page_size)
+    snapshot = _with_pages(client, folder, snapshot, first, log)
+    folder.write_snapshot(snapshot)
+    return snapshot
+
+
+def _with_pages(
+    client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, first: EngagePage, log: logging.Logger
+) -> Snapshot:
+    """The snapshot with the number of its pages.
+
+    Mixpanel's documentation words `total` as the rows of one answer. Of a full page 0 with that total it cannot be told
+    whether all profiles are meant: page 1 shows it, and costs no other project a request.
+    """
+    if first.total == snapshot.page_size and first.session_id is not None:
+        following = fetch_page(client, folder, snapshot, 1, log)
+        if not following.came:
+            return dataclasses.replace(snapshot, pages=2)
+        if following.served:
+            snapshot = dataclasses.replace(snapshot, total=None)
+    if snapshot.total is not None:
+        pages = plans.page_count(snapshot.total, snapshot.page_size)
     elif first.served < snapshot.page_size:
         pages = 1
     else:
         pages = _PageCount(client, folder, snapshot, log).pages()
-    snapshot = dataclasses.replace(snapshot, pages=pages)
-    folder.write_snapshot(snapshot)
-    return snapshot
+    return dataclasses.replace(snapshot, pages=pages)
 
 
 class _PageCount:
@@ -189,9 +206,9 @@ def _known(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageRes
 def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
     """Pages there are, by all that came.
 
-    Page 0's total is the server's word, and no request is spent on doubting it. Where a later page contradicts it, or
-    the last page holds more than it should, a full last page may have another after it; how many, the server's largest
-    total says, and is believed up to twice the plan.
+    Page 0's total is the server's word, and no request is spent on doubting it (but see `_with_pages`). Where a later
+    page contradicts it, or the last page holds more than it should, a full last page may have another after it; how
+    many, the server's largest total says, and is believed up to twice the plan.
     """
     pages = max([snapshot.pages, *(page + 1 for page, result in known.items() if not result.came or result.served)])
     last = known.get(pages - 1)
