@@ -159,6 +159,13 @@ class TestAnOlderSnapshotThatComesLast:
         groups = ProfileQuery(data_group_id="1")
         assert put(warehouse, staged(tmp_path, "groups", [page(0, {"a": None})], query=groups)).added == 1
 
+    def test_what_a_wrong_clock_wrote_is_not_newer_for_ever(self, warehouse: Warehouse, tmp_path: Path) -> None:
+        """Red without the look at the present: every sync until the year 2999 is refused."""
+        in_2999 = NOON.replace(year=2999)
+        put(warehouse, staged(tmp_path, "wrong", [page(0, OLD)], began=in_2999))
+        put(warehouse, staged(tmp_path, "new", [page(0, NEW)]))
+        assert table(warehouse) == NEW
+
 
 def test_no_profile_at_all_empties_the_table(warehouse: Warehouse, tmp_path: Path) -> None:
     published = put(warehouse, staged(tmp_path, "new", [page(0, {})]))

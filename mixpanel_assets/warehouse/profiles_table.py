@@ -32,8 +32,10 @@ _STAGED_ROWS = (
 )
 # A group may have the id of a user: rows of other groups are none of a snapshot's business.
 _OF_GROUP = "data_group_id is not distinct from $group"
+# Rows of a sync that began later. What lies in the future a wrong clock has written, and would be newer for ever.
+_NEWER = "(synced_at > $began and synced_at <= now())"
 # Rows that would have been served if Mixpanel still had them.
-_REMOVABLE = f"{_OF_GROUP} and ($filter is null or sync_filter = $filter) and (synced_at > $began) is not true"
+_REMOVABLE = f"{_OF_GROUP} and ($filter is null or sync_filter = $filter) and {_NEWER} is not true"
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
 
@@ -143,8 +145,7 @@ def _leave_newer(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) 
     snapshot = staged.snapshot
     scope = {"group": snapshot.query.data_group_id, "began": snapshot.started_at}
     [(newer, older)] = connection.execute(
-        f"select count(*) filter (synced_at > $began), count(*) filter ((synced_at > $began) is not true) "
-        f"from {TABLE} where {_OF_GROUP}",
+        f"select count(*) filter ({_NEWER}), count(*) filter ({_NEWER} is not true) from {TABLE} where {_OF_GROUP}",
         scope,
     ).fetchall()
     if newer and not older:
@@ -155,7 +156,7 @@ def _leave_newer(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) 
     if newer:
         connection.execute(
             f"delete from chosen_profiles where distinct_id in "
-            f"(select distinct_id from {TABLE} where {_OF_GROUP} and synced_at > $began)",
+            f"(select distinct_id from {TABLE} where {_OF_GROUP} and {_NEWER})",
             scope,
         )
 
