@@ -11,7 +11,9 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets import partitions
+from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.reports import event_reports
 from mixpanel_assets.sandbox import Fault, Population
 from mixpanel_assets.staging import event_columns
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
@@ -163,6 +165,60 @@ class TestPartialFailure:
         assert pipeline.materialized() == set(DAYS)
         # Red when `owed_days` does not look at materializations.
         assert "nothing to fetch again" in pipeline.retry().words
+
+    def test_days_are_fetched_again_as_they_were_asked_for(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red with the query of the retry; and with the environment of the retry left out."""
+        pipeline.sandbox.faults = [Fault("export", "status:403", times=None)]
+        pipeline.sync(FIRST, events=["Search"])
+        pipeline.sync("2026-01-02", where='properties["plan"] == "pro"')
+        pipeline.sync("2026-01-03", "2026-01-04", exclude_properties=["plan"], hash_properties=["$city"])
+        pipeline.sandbox.faults = []
+        pipeline.sandbox.journal.clear()
+        monkeypatch.setenv("MP_EXCLUDE_PROPERTIES", "$os")
+        outcome = pipeline.retry()
+        assert outcome.success, outcome.words
+        asked = [request.params for request in pipeline.sandbox.journal.requests]
+        assert sorted((each["from_date"], each.get("event"), each.get("where")) for each in asked) == [
+            (FIRST, '["Search"]', None),
+            ("2026-01-02", None, 'properties["plan"] == "pro"'),
+            ("2026-01-03", None, None),
+        ]
+        assert outcome.days[FIRST]["query"] == {
+            "events": ["Search"],
+            "where": None,
+            "kept": {"include": None, "exclude": ["$os"], "hashed": []},
+        }
+        [(searches, others)] = pipeline.query(
+            "select count(*) filter (event_name = 'Search'), count(*) filter (event_name <> 'Search') "
+            f"from {{schema}}.events where event_time::date = '{FIRST}'"
+        )
+        assert (searches > 0, others) == (True, 0)
+        kept = "select json_keys(properties), properties ->> '$.\"$city\"' from {schema}.events where event_time::date "
+        assert all("$os" not in names for names, _ in pipeline.query(kept + "< '2026-01-03'"))
+        of_the_last = pipeline.query(kept + ">= '2026-01-03'")
+        assert len(of_the_last) == 200
+        assert all({"$os", "plan"}.isdisjoint(names) and len(city or 64 * "0") == 64 for names, city in of_the_last)
+        assert "nothing to fetch again" in pipeline.retry().words
+
+    def test_a_day_is_owed_until_all_came_that_was_asked_for(self, pipeline: EventsPipeline) -> None:
+        """Red when any materialization of a day settles it: events would be missing, and nobody would know."""
+        pipeline.sandbox.faults = [Fault("export", "status:403", times=3)]
+        pipeline.sync(FIRST)
+        pipeline.sync(FIRST, events=["Search"])
+        pipeline.sync("2026-01-02", events=["Search"])
+        assert pipeline.sync(FIRST, events=["Checkout"]).success
+        owed = event_reports.owed_days(pipeline.instance, EVENTS_KEY)
+        assert owed == {FIRST: EventsQuery(("Search",)), "2026-01-02": EventsQuery(("Search",))}
+        assert pipeline.retry().success
+        assert event_reports.owed_days(pipeline.instance, EVENTS_KEY) == {FIRST: EventsQuery()}
+        assert pipeline.sync("2026-01-01", events=["Search", "Checkout"], retry_failed_ranges=True).days == {}
+        assert pipeline.retry().success
+        assert event_reports.owed_days(pipeline.instance, EVENTS_KEY) == {}
+        assert [row for row in pipeline.rows() if row not in pipeline.truth(FIRST)] == [
+            row for row in pipeline.truth("2026-01-02") if row[0] == "Search"
+        ]
 
     @pytest.mark.parametrize("planned_together", ["true", "false"])
     def test_dagster_shows_what_failed(

@@ -27,7 +27,7 @@ from mixpanel_assets.settings import project
 from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import EventsFolder
 from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan
+from mixpanel_assets.sync.event_sync import Chunk, ChunkResult, EventsPlan
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
 from mixpanel_assets_tests.staged_events import lines_of, write
 
@@ -66,7 +66,7 @@ class Fetch:
         policy = RetryPolicy(max_attempts=attempts, base_seconds=0.01)
         client = MixpanelClient(project(), policy=policy, stop=self.stop)
         now = datetime.datetime.now(datetime.timezone.utc)
-        plan = EventsPlan("run", EventsQuery(**query), ((first, last),), now)
+        plan = EventsPlan("run", (Chunk(first, last, EventsQuery(**query)),), now)
         try:
             return event_sync.fetch_chunk(client, self.root, plan, 0, LOG)
         finally:

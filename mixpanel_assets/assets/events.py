@@ -5,8 +5,8 @@ sync/event_sync.py's. Dagster calls an asset stored, or not stored, as a whole; 
 So the rows are written by an op amid the graph, and the last op says which days are materialized.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from mixpanel_assets.resources import MixpanelResource, StagingResource, Warehou
 from mixpanel_assets.staging.pages import sweep
 from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
-from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, Range
-from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets.sync.event_sync import Chunk, ChunkResult, EventsPlan, Range
+from mixpanel_assets.sync.plans import days_between
 from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
 
 EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
@@ -41,7 +41,11 @@ class EventsConfig(SyncConfig):
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
     retry_failed_ranges: bool = Field(
-        default=False, description="Fetch only days that failed earlier, of those chosen or, with none chosen, all."
+        default=False,
+        description=(
+            "Fetch only days that failed earlier, of those chosen or, with none chosen, all; each with the filters of "
+            "the sync that failed, and without the properties that either sync excludes."
+        ),
     )
 
     def query(self) -> EventsQuery:
@@ -79,12 +83,11 @@ def plan(
 ) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[ChunkOrder]]:
     """Split the days into chunks, and order one fetch per chunk."""
     with one_line_errors():
-        query = config.query()
         chunks = _chunks(_days(context, config), config.chunk_days)
         client = mixpanel.client(config.on_quota)
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
-        planned = EventsPlan(context.run_id, query, tuple(chunks), datetime.now(timezone.utc))
+        planned = EventsPlan(context.run_id, tuple(chunks), datetime.now(timezone.utc))
         taken = event_sync.take_over(staging.root, planned, _ended_runs(context.instance, staging.root))
         for from_date, to_date in taken:
             context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
@@ -103,9 +106,9 @@ def fetch_chunk(
     with one_line_errors():
         client = mixpanel.client(order.on_quota)
         result = event_sync.fetch_chunk(client, staging.root, order.plan, order.index, context.log)
-        from_date, to_date = order.plan.chunks[order.index]
+        chunk = order.plan.chunks[order.index]
         if result.came:
-            context.log.info(f"{from_date} to {to_date}: {result.lines} events")
+            context.log.info(f"{chunk.from_date} to {chunk.to_date}: {result.lines} events")
         else:
             context.log.error(f"failed: {result.error}")
         return dg.Output(result, metadata=event_reports.chunk_metadata(order.plan, result))
@@ -135,7 +138,7 @@ def collect_events(
                 f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}",
             )
         yield dg.Output(settled, "settled")
-        staged = StagedEvents(staging.root, planned.query, tuple(part for part in parts if part.came))
+        staged = StagedEvents(staging.root, tuple(part for part in parts if part.came))
         yield dg.Output(staged, "stored")
 
 
@@ -145,13 +148,13 @@ def report(
 ) -> Iterator[dg.Output[None]]:
     """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
     days = event_sync.stored_days(settled)
-    if event_sync.failed_ranges(settled) or days != _chosen_days(context):
+    if event_sync.failed_ranges(settled) or list(days) != _chosen_days(context):
         _report_each(context, planned, settled, stored)
         return
-    for day in days:
-        context.add_asset_metadata(event_reports.day_metadata(stored.days[day]), EVENTS_KEY, partition_key=day)
+    for day, query in days.items():
+        context.add_asset_metadata(event_reports.day_metadata(stored.days[day], query), EVENTS_KEY, partition_key=day)
     drawn = event_reports.timeline_metadata(settled, planned.started_at)
-    context.add_asset_metadata(drawn, EVENTS_KEY, partition_key=days[-1])
+    context.add_asset_metadata(drawn, EVENTS_KEY, partition_key=max(days))
     yield dg.Output(None, metadata=event_reports.sync_metadata(planned, settled, stored, days))
 
 
@@ -199,26 +202,40 @@ def failed_event_ranges() -> None:
     report_each(planned, settled, stored)
 
 
-def _days(context: dg.OpExecutionContext, config: EventsConfig) -> list[Range]:
-    """The ranges of days to fetch.
+def _days(context: dg.OpExecutionContext, config: EventsConfig) -> dict[str, EventsQuery]:
+    """The days to fetch, each with what is asked of it.
 
     Raises:
-        ConfigurationError: no days are chosen, they are in the future, or a setting about days is wrong.
+        ConfigurationError: no days are chosen, they are in the future, or a setting is wrong.
     """
+    query = config.query()
     settings.events_start_date()
     today = partitions.today()
     chosen = _chosen_days(context)
     if config.retry_failed_ranges:
-        owed = event_reports.owed_days(context.instance, EVENTS_KEY)
-        owed = [day for day in owed if not chosen or day in chosen]
-        if not owed:
-            raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")
-        return ranges_of(owed)
+        return _owed_days(context, query, chosen)
     if not chosen:
         raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
     if chosen[-1] > today:
         raise ConfigurationError(f"{chosen[-1]} is in the future: the project's present day is {today}")
-    return ranges_of(chosen)
+    return dict.fromkeys(chosen, query)
+
+
+def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, chosen: Sequence[str]) -> dict[str, EventsQuery]:
+    """The days that failed, of those chosen: each as it was asked for, but with what may be kept now as well.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    owed = event_reports.owed_days(context.instance, EVENTS_KEY)
+    asked = {
+        day: replace(failed, kept=failed.kept.and_also(query.kept))
+        for day, failed in owed.items()
+        if (not chosen or day in chosen) and event_sync.covers(query, failed)
+    }
+    if not asked:
+        raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")
+    return asked
 
 
 def _chosen_days(context: _Context) -> list[str]:
@@ -236,9 +253,9 @@ def _chosen_days(context: _Context) -> list[str]:
         raise ConfigurationError(str(error)) from None
 
 
-def _chunks(ranges: Sequence[Range], chunk_days: int) -> list[Range]:
+def _chunks(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
     try:
-        return [chunk for from_date, to_date in ranges for chunk in split_date_range(from_date, to_date, chunk_days)]
+        return event_sync.chunks_of(days, chunk_days)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -254,9 +271,10 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
     """One materialization for each day that came; the others are noted, and fail the run."""
     days = event_sync.stored_days(settled)
     sync = event_reports.sync_metadata(planned, settled, stored, days)
-    for day in days:
-        metadata = {**sync, **event_reports.day_metadata(stored.days[day])}
-        if day == days[-1]:
+    last = max(days)
+    for day, query in days.items():
+        metadata = {**sync, **event_reports.day_metadata(stored.days[day], query)}
+        if day == last:
             metadata |= event_reports.timeline_metadata(settled, planned.started_at)
         context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
     failed = event_sync.failed_ranges(settled)
@@ -269,8 +287,8 @@ def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
     """Leave word of the days that failed: for who fetches them again, and for Dagster, which shows a day as failed
     that a failed run planned and did not materialize.
     """
-    metadata = event_reports.failures_metadata(results)
-    context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
+    for metadata in event_reports.noted_failures(results):
+        context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
     node = EVENTS_KEY.to_python_identifier()
     for first, last in event_sync.failed_ranges(results):
         for day in days_between(first, last):

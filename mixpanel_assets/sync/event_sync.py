@@ -6,7 +6,7 @@ are worth keeping.
 
 import datetime
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,20 +27,32 @@ class TooMuchAtOnceError(FatalError):
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Days from the first to the last, inclusive ISO dates, and which of their events are asked for."""
+
+    from_date: str
+    to_date: str
+    query: EventsQuery
+
+
+@dataclass(frozen=True)
 class EventsPlan:
     """What a run is to fetch.
 
     Attributes:
         folder: Name of its staging folder.
-        query: Which events.
-        chunks: Inclusive ranges of ISO dates.
+        chunks: In order, no day twice. Their queries differ where days are retried that failed in several syncs.
         started_at: When the run began to fetch.
     """
 
     folder: str
-    query: EventsQuery
-    chunks: tuple[Range, ...]
+    chunks: tuple[Chunk, ...]
     started_at: datetime.datetime
+
+    def wanted(self, index: int) -> RangeResult:
+        """A chunk as the result that is to come of it."""
+        chunk = self.chunks[index]
+        return RangeResult(chunk.from_date, chunk.to_date, self.folder, chunk.query)
 
 
 @dataclass(frozen=True)
@@ -66,16 +78,38 @@ class ChunkResult:
         return next((part.error for part in self.ranges if part.error is not None), None)
 
 
+def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
+    """The chunks that tile the days, each day under its query.
+
+    Raises:
+        ValueError: chunk_days is out of bounds; in one line.
+    """
+    chunks = [
+        Chunk(first, last, query)
+        for query in dict.fromkeys(days.values())
+        for from_date, to_date in ranges_of(day for day in days if days[day] == query)
+        for first, last in split_date_range(from_date, to_date, chunk_days)
+    ]
+    return sorted(chunks, key=lambda chunk: chunk.from_date)
+
+
+def covers(query: EventsQuery, other: EventsQuery) -> bool:
+    """Whether an export brings all events that another would bring; which properties are kept is another matter."""
+    names = query.events is None or (other.events is not None and {*other.events} <= {*query.events})
+    return names and query.where in (None, other.where)
+
+
 def fetch_chunk(
     client: MixpanelClient, staging_root: Path, plan: EventsPlan, index: int, log: logging.Logger
 ) -> ChunkResult:
     """Fetch one chunk of the plan into its folder, unless it lies there already."""
     folder = EventsFolder(staging_root, plan.folder)
+    wanted = plan.wanted(index)
     staged = {(result.from_date, result.to_date): result for result in folder.results()}
-    found = staged.get(plan.chunks[index])
-    if found is not None and found.query == plan.query:
+    found = staged.get((wanted.from_date, wanted.to_date))
+    if found is not None and found.query == wanted.query:
         return ChunkResult(index, (found,))
-    return ChunkResult(index, tuple(_fetch_range(client, folder, plan.query, plan.chunks[index], log)))
+    return ChunkResult(index, tuple(_fetch_range(client, folder, wanted, log)))
 
 
 def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -> list[Range]:
@@ -89,11 +123,11 @@ def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -
     for run in ended_runs:
         other = EventsFolder(staging_root, run)
         for result in other.results():
-            days = (result.from_date, result.to_date)
-            fits = days in wanted and result.query == plan.query and _is_fresh(result, plan.started_at)
+            chunk = Chunk(result.from_date, result.to_date, result.query)
+            fits = chunk in wanted and _is_fresh(result, plan.started_at)
             if fits and folder.take_over(result, other) is not None:
-                taken.append(days)
-                wanted.discard(days)
+                taken.append((chunk.from_date, chunk.to_date))
+                wanted.discard(chunk)
     return taken
 
 
@@ -101,19 +135,17 @@ def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult])
     """One result for every chunk of the plan, in order: what nobody told of, or is gone, has failed."""
     told = {result.index: result for result in results}
     settled = []
-    for index, (from_date, to_date) in enumerate(plan.chunks):
-        missing = RangeResult(
-            from_date, to_date, plan.folder, plan.query, error=f"{from_date} to {to_date}: never fetched"
-        )
+    for index, chunk in enumerate(plan.chunks):
+        missing = replace(plan.wanted(index), error=f"{chunk.from_date} to {chunk.to_date}: never fetched")
         result = told.get(index, ChunkResult(index, (missing,)))
         settled.append(replace(result, ranges=tuple(_still_there(staging_root, part) for part in result.ranges)))
     return settled
 
 
-def stored_days(results: Iterable[ChunkResult]) -> list[str]:
-    """The days that came, in order."""
+def stored_days(results: Iterable[ChunkResult]) -> dict[str, EventsQuery]:
+    """The days that came, in order, with what was asked of each."""
     parts = [part for result in results for part in result.ranges if part.came]
-    return [day for part in parts for day in days_between(part.from_date, part.to_date)]
+    return {day: part.query for part in parts for day in days_between(part.from_date, part.to_date)}
 
 
 def failed_ranges(results: Iterable[ChunkResult]) -> list[Range]:
@@ -123,18 +155,16 @@ def failed_ranges(results: Iterable[ChunkResult]) -> list[Range]:
 
 
 def _fetch_range(
-    client: MixpanelClient, folder: EventsFolder, query: EventsQuery, days: Range, log: logging.Logger
+    client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, log: logging.Logger
 ) -> Sequence[RangeResult]:
-    from_date, to_date = days
-    wanted = RangeResult(from_date, to_date, folder.path.name, query)
     retrier = client.retrier(log)
     try:
         result = retrier.call(lambda: _attempt(client, folder, wanted, retrier))
         return [folder.sign(_with_requests(result, retrier))]
     except TooMuchAtOnceError as error:
-        halves = _halves(from_date, to_date)
-        log.warning(f"{error}; asking for {' and '.join(f'{first} to {last}' for first, last in halves)} instead")
-        return [part for half in halves for part in _fetch_range(client, folder, query, half, log)]
+        halves = _halves(wanted)
+        log.warning(f"{error}; asking for {' and '.join(f'{h.from_date} to {h.to_date}' for h in halves)} instead")
+        return [part for half in halves for part in _fetch_range(client, folder, half, log)]
     except MixpanelError as error:
         return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
 
@@ -172,9 +202,10 @@ def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:
     return replace(result, counted_requests=retrier.counted_requests, attempts=tuple(retrier.attempts))
 
 
-def _halves(from_date: str, to_date: str) -> list[Range]:
-    days = days_between(from_date, to_date)
-    return split_date_range(from_date, to_date, (len(days) + 1) // 2)
+def _halves(wanted: RangeResult) -> list[RangeResult]:
+    days = days_between(wanted.from_date, wanted.to_date)
+    halves = split_date_range(wanted.from_date, wanted.to_date, (len(days) + 1) // 2)
+    return [replace(wanted, from_date=first, to_date=last) for first, last in halves]
 
 
 def _is_fresh(result: RangeResult, now: datetime.datetime) -> bool:

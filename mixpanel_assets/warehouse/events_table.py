@@ -8,7 +8,7 @@ are database.py's; what a staged file holds is event_columns.py's, which has pro
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -52,12 +52,11 @@ class StagedEvents:
 
     Attributes:
         root: The staging folder.
-        query: What was asked for; a filtered export replaces only what it could have served.
-        ranges: The ranges whose events are staged.
+        ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
+            served.
     """
 
     root: Path
-    query: EventsQuery
     ranges: tuple[RangeResult, ...]
 
     def drop(self) -> None:
@@ -89,13 +88,9 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None
     """Bring staged ranges into the table, within the caller's transaction."""
     _be_frugal(connection)
     _create_tables(connection)
-    _note_staged(connection, staged)
-    _note_replaced(connection, staged.query)
-    _delete_replaced(connection, staged.query)
-    unplaced = _insert(connection, staged)
-    _set_aside(connection, staged, unplaced)
-    _drop_duplicates(connection)
-    _write_days(connection, staged.query)
+    for query in dict.fromkeys(part.query for part in staged.ranges):
+        alike = tuple(part for part in staged.ranges if part.query == query)
+        _publish(connection, replace(staged, ranges=alike), query)
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
@@ -119,6 +114,16 @@ def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
         "where loaded.rows <> coalesce(found.rows, 0) order by day"
     ).fetchall()
     return [day for (day,) in rows]
+
+
+def _publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery) -> None:
+    _note_staged(connection, staged)
+    _note_replaced(connection, query)
+    _delete_replaced(connection, query)
+    unplaced = _insert(connection, staged)
+    _set_aside(connection, staged, unplaced)
+    _drop_duplicates(connection)
+    _write_days(connection, query)
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
