@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import logging
+import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -148,6 +149,14 @@ class TestBrokenExports:
         sandbox.faults = [Fault("export", "no-framing", keep=1.0, times=None)]
         assert "its end cannot be told" in str(fetch().error)
 
+    def test_an_error_is_quoted_in_one_line_without_the_credentials(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        """Red without `redact`; and if the text is cut before, amid the secret."""
+        quoted = {"error": f"no\nentry{'.' * 285}{project().secret} {'.' * 100}"}
+        sandbox.faults = [Fault("export", "error-line", times=None, body=json.dumps(quoted))]
+        error = str(fetch().error)
+        assert re.fullmatch(r"events of .*: line \d+ tells of an error: no entry\.{285}\*\*\*\s?\.*", error)
+        assert len(error) < 400
+
     def test_torn_lines_amid_the_body_are_found(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.population.replace_events(DAY, [("a", '{"time":1,"x":"broken\nhere"}'), ("b", '{"time":1}')])
         assert "line 1 is no whole JSON" in str(fetch(DAY, DAY).error)
@@ -186,7 +195,7 @@ class TestUnusualLines:
         file.write_bytes(b"".join(line + b"\n" for line in lines))
         assert write(tmp_path, *lines) is None
         target = io.BytesIO()
-        made = event_lines.straighten(file, target, "events")
+        made = event_lines.straighten(file, target, "events", str)
         straight = target.getvalue().split(b"\n")[:-1]
         assert len(straight) == made.lines
         staged = write(tmp_path, *straight)
@@ -236,7 +245,7 @@ class TestUnusualLines:
     def test_any_name_and_any_property_make_a_usual_line(self, name: str, key: str, value: str) -> None:
         properties = json.dumps({key: value, "properties": {"properties": 1}}, separators=(",", ":"))
         line = f'{{"event":{json.dumps(name)},"properties":{properties}}}'.encode()
-        usual = event_lines._usual(line, "line")
+        usual = event_lines._usual(line, "line", str)
         if not name:
             assert usual == "no event name"
             return

@@ -1,6 +1,7 @@
 """The secret is in the environment and on the wire, and nowhere else."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -26,24 +27,42 @@ def files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def test_is_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+ERRORS = ("status:401", "status:403", "status:400", "json-error-200", "not-json", "error-line")
+DAYS = [f"2026-01-0{number}" for number in range(1, len(ERRORS) + 2)]
+SYNCS = {
+    "mixpanel/profiles": ([], {}),
+    "mixpanel/events": (["--partition-range", f"{DAYS[0]}...{DAYS[-1]}"], {"mixpanel__events": {"chunk_days": 1}}),
+}
+
+
+@pytest.mark.parametrize("asset", SYNCS)
+def test_is_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str) -> None:
     """A sync that logs, stages, stores and fails, and a server that quotes the credentials in every error.
 
-    Red without redact in http.py.
+    Red without redact in http.py, and in event_lines.py: of errors, and of lines that are set aside.
     """
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with Sandbox(Population(60), page_size=10, secret=SECRET) as sandbox:
+    with Sandbox(Population(60, events_per_day=10), page_size=10, secret=SECRET) as sandbox:
         pair = base64.b64encode(f"{sandbox.username}:{SECRET}".encode()).decode()
         quoting = f'{{"error":"not with {SECRET}, nor Basic {pair}"}}'
+        aside = quoting.replace("error", "message")
         sandbox.faults = [
-            Fault("engage", do, page, times=None, body=quoting)
-            for page, do in enumerate(("status:401", "status:403", "status:400", "json-error-200", "not-json"), 1)
+            *(Fault("engage", do, page, times=None, body=quoting) for page, do in enumerate(ERRORS[:-1], 1)),
+            *(
+                Fault("export", do, from_date=day, times=None, body=quoting)
+                for day, do in zip(DAYS, ERRORS, strict=False)
+            ),
+            Fault("export", "error-line", from_date=DAYS[-1], times=None, body=aside),
         ]
         for name, value in {**sandbox.environment, "DAGSTER_HOME": str(tmp_path)}.items():
             monkeypatch.setenv(name, value)
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "mixpanel/profiles"]
-        config = '{"resources": {"mixpanel": {"config": {"retry_base_seconds": 0.01}}}}'
-        command += ["-m", "mixpanel_assets.definitions", "--config-json", config]
+        chosen, settings = SYNCS[asset]
+        command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", asset, *chosen]
+        config = {
+            "resources": {"mixpanel": {"config": {"retry_base_seconds": 0.01}}},
+            "ops": {op: {"config": given} for op, given in settings.items()},
+        }
+        command += ["-m", "mixpanel_assets.definitions", "--config-json", json.dumps(config)]
         done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONFAULTHANDLER": "1"}, check=False)
     assert done.returncode == 1
     written = {path: path.read_bytes() for path in files(tmp_path)}

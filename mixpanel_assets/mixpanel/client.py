@@ -151,6 +151,10 @@ class MixpanelClient:
         """A fresh count of attempts for one page or chunk."""
         return Retrier(self._policy, self._stop, log)
 
+    def redact(self, text: str) -> str:
+        """The text without the credentials, should a server have quoted them."""
+        return self._transport.redact(text)
+
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()

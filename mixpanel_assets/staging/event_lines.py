@@ -4,7 +4,7 @@ They are read in Python: written the usual way if they hold an event, set aside 
 if they are no whole JSON, because then the export did not arrive as it was sent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,9 @@ import msgspec
 
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
+
+Redact = Callable[[str], str]
+_ERROR_TEXT_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Straightened:
     repaired: int
 
 
-def straighten(file: Path, target: BinaryIO, what: str) -> Straightened:
-    """Write a file's events the usual way, as they were served otherwise.
+def straighten(file: Path, target: BinaryIO, what: str, redact: Redact) -> Straightened:
+    """Write a file's events the usual way, as they were served otherwise. Of other lines nothing is kept, and nothing
+    quoted, that `redact` has not seen: they are a server's own words, and could repeat the credentials.
 
     Raises:
         BrokenExportError: a line is no whole JSON, or tells of an error.
@@ -42,9 +46,9 @@ def straighten(file: Path, target: BinaryIO, what: str) -> Straightened:
     written = repaired = 0
     set_aside = []
     for row, line in _lines_of(file):
-        usual = _usual(line, f"{what}: line {row + 1}")
+        usual = _usual(line, f"{what}: line {row + 1}", redact)
         if isinstance(usual, str):
-            set_aside.append(SetAside(row, usual, _readable(line)))
+            set_aside.append(SetAside(row, usual, redact(_readable(line))))
             continue
         content, repairs = usual
         target.write(content)
@@ -65,7 +69,7 @@ def _lines_of(file: Path) -> Iterator[tuple[int, bytes]]:
                 yield row, stripped
 
 
-def _usual(line: bytes, what: str) -> tuple[bytes, int] | str:
+def _usual(line: bytes, what: str, redact: Redact) -> tuple[bytes, int] | str:
     """The line written the usual way and the repairs made, or the reason why it is no event."""
     text, repairs = json_text.repaired(line)
     try:
@@ -75,7 +79,7 @@ def _usual(line: bytes, what: str) -> tuple[bytes, int] | str:
             return "not an object"
         raise BrokenExportError(f"{what} is no whole JSON: {error}") from None
     if "error" in members and "event" not in members:
-        raise BrokenExportError(f"{what} tells of an error: {bytes(members['error']).decode()[:200]}")
+        raise BrokenExportError(f"{what} tells of an error: {_quoted(members['error'], redact)}")
     name = _name(members.get("event"))
     if name is None:
         return "no event name"
@@ -101,6 +105,12 @@ def _is_json(text: bytes) -> bool:
     except msgspec.MsgspecError:
         return False
     return True
+
+
+def _quoted(error: json_text.Text, redact: Redact) -> str:
+    # Redacted before it is cut: half a secret would not be found.
+    text = redact(json_text.read_string(error) or bytes(error).decode())
+    return " ".join(text.split())[:_ERROR_TEXT_LENGTH]
 
 
 def _readable(line: bytes) -> str:
