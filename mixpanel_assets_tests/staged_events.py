@@ -25,4 +25,4 @@ def write(folder: Path, *lines: bytes) -> Path | None:
     served = folder / "served.jsonl"
     served.write_bytes(b"".join(line + b"\n" for line in lines))
     target = folder / "events.parquet"
-    return target if event_columns.write(served, len(lines), target) else None
+    return target if event_columns.write(served, len(lines), target, "events") else None

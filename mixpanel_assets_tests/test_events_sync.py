@@ -344,7 +344,7 @@ def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: 
     with folder.new_file() as (file, stream), folder.new_name() as columns:
         stream.write("".join(lines).encode())
         stream.close()
-        assert event_columns.write(file, len(lines), columns)
+        assert event_columns.write(file, len(lines), columns, "events")
         result = RangeResult(first, last, run, EventsQuery(), lines=len(lines), asked_at=asked_at)
         folder.sign(folder.place(columns, result, ()))
 

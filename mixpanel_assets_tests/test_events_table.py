@@ -39,7 +39,7 @@ class Table:
         with folder.new_file() as (file, stream), folder.new_name() as columns:
             stream.write("".join(line + "\n" for line in lines).encode())
             stream.close()
-            assert event_columns.write(file, len(lines), columns)
+            assert event_columns.write(file, len(lines), columns, "events")
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
             result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:

@@ -165,7 +165,7 @@ class TestBrokenExports:
         write_columns = event_columns.write
         # As when it fills while the events are written, after their lines.
         monkeypatch.setattr(
-            event_columns, "write", lambda file, lines, _: write_columns(file, lines, Path("/dev/full"))
+            event_columns, "write", lambda file, lines, _, what: write_columns(file, lines, Path("/dev/full"), what)
         )
         # Red, with DuckDB's own exception, when it is not caught.
         with pytest.raises(
@@ -173,6 +173,22 @@ class TestBrokenExports:
         ):
             fetch()
         assert fetch.files() == []
+
+    def test_lines_that_duckdb_fails_on_cost_their_range_alone(
+        self, fetch: Fetch, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red, as a WarehouseError that ends the run, when any error of DuckDB's is taken for one of the disk."""
+        monkeypatch.setattr(event_columns, "_MEMORY_MB", 1)
+        assert fetch().error == f"events of {DAY} to {NEXT}: DuckDB failed on its lines (OutOfMemoryException)"
+        assert fetch.files() == []
+
+    def test_an_event_nested_too_deep_beside_an_unusual_line_costs_its_range_alone(
+        self, fetch: Fetch, sandbox: Sandbox
+    ) -> None:
+        """Red, with Python's RecursionError, when `is_json` does not catch it."""
+        deep = '{"time":1767225600000,"x":' + "[" * 3000 + "]" * 3000 + "}"
+        sandbox.population.replace_events(DAY, [("deep", deep), ("", '{"time":1767225600000}')])
+        assert fetch(DAY, DAY).error == f"events of {DAY} to {DAY}: line 1 is no whole JSON: nested too deep"
 
     def test_a_refusal_is_not_repeated(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault("export", "auth-error", times=None)]

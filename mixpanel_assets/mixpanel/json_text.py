@@ -42,6 +42,15 @@ def read_array(text: bytes | Text) -> list[Text]:
     return _read(_array, text)
 
 
+def is_json(text: bytes) -> bool:
+    """Whether the text is one whole JSON value; one that is nested too deep to be read is taken for none."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
 def read_string(text: Text) -> str | None:
     """The string that the text is, or None if it is something else."""
     return _string.decode(text) if bytes(text).startswith(b'"') else None

@@ -159,11 +159,12 @@ class SievedLines:
     def _line(self, line: bytes) -> bytes:
         if not line.strip():
             return line
+        text, _ = json_text.repaired(line)
         try:
-            members = json_text.read_object(json_text.repaired(line)[0])
+            members = json_text.read_object(text)
             properties = self._kept.sieved(members["properties"], self._salt) if "properties" in members else None
         except ValueError:
-            return _WITHHELD if _is_json(line) else _BROKEN
+            return _WITHHELD if json_text.is_json(text) else _BROKEN
         parts = [b'"' + name.encode() + b'":' + bytes(members[name]) for name in ("event", "error") if name in members]
         if properties is not None:
             parts.append(b'"properties":' + properties)
@@ -173,11 +174,3 @@ class SievedLines:
 # Set aside like any line that is JSON but no event; and refused like any line that is no whole JSON.
 _WITHHELD = b'"withheld: no event, and may hold what must not be kept"'
 _BROKEN = b'{"withheld'
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(json_text.repaired(line)[0])
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import duckdb
 
+from mixpanel_assets.mixpanel.export import BrokenExportError
+
 # An event has a megabyte at most. DuckDB lets pass a few times this before it calls a line too long.
 MAX_LINE_BYTES = 8 << 20
 _BEGIN = '{"event":"'
@@ -65,11 +67,12 @@ _MEMORY_MB = 1600
 _AT_ONCE = 2
 
 
-def write(lines_file: Path, lines: int, target: Path) -> bool:
+def write(lines_file: Path, lines: int, target: Path, what: str) -> bool:
     """Write so many lines as a Parquet file. Returns whether all are usual ones; if not, the target is worth nothing.
 
     Raises:
         OSError: the target cannot be written.
+        BrokenExportError: DuckDB failed on these lines, as when they need more memory than it has.
     """
     files = {"lines": str(lines_file), "target": str(target)}
     with _database.cursor(target.parent) as cursor:
@@ -79,9 +82,13 @@ def write(lines_file: Path, lines: int, target: Path) -> bool:
             [(written,)] = cursor.execute(query, files).fetchall()
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return False
-        except duckdb.Error as error:
+        except duckdb.IOException as error:
             _database.give_up()
             raise OSError(" ".join(str(error).split())) from None
+        except duckdb.Error as error:
+            _database.give_up()
+            # By its name alone: its words could quote an event.
+            raise BrokenExportError(f"{what}: DuckDB failed on its lines ({type(error).__name__})") from None
     return int(written) == lines
 
 

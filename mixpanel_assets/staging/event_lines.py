@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
 
@@ -75,7 +73,7 @@ def _usual(line: bytes, what: str, redact: Redact) -> tuple[bytes, int] | str:
     try:
         members = json_text.read_object(text)
     except ValueError as error:
-        if _is_json(text):
+        if json_text.is_json(text):
             return "not an object"
         raise BrokenExportError(f"{what} is no whole JSON: {error}") from None
     if "error" in members and "event" not in members:
@@ -97,14 +95,6 @@ def _name(event: json_text.Text | None) -> bytes | None:
     if number is not None:
         return f'"{number}"'.encode()
     return bytes(event) if json_text.read_string(event) else None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except msgspec.MsgspecError:
-        return False
-    return True
 
 
 def _quoted(error: json_text.Text, redact: Redact) -> str:

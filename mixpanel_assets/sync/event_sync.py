@@ -181,12 +181,12 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
                 raise
             raise TooMuchAtOnceError(str(error)) from None
         stream.close()  # Windows renames no open file.
-        if event_columns.write(file, lines, columns):
+        if event_columns.write(file, lines, columns, what):
             return folder.place(columns, replace(wanted, lines=lines, asked_at=asked_at), ())
         with folder.new_file() as (straight_file, target):
             made = event_lines.straighten(file, target, what, client.redact)
             target.close()
-            if not event_columns.write(straight_file, made.lines, columns):
+            if not event_columns.write(straight_file, made.lines, columns, what):
                 raise BrokenExportError(f"{what}: DuckDB cannot read a line that is JSON otherwise")
             result = replace(
                 wanted,
