@@ -83,7 +83,9 @@ class BatchProgress(Result):
 
 @dataclass(frozen=True)
 class ParallelFetchResult(Result):
-    """A sync of events; `failed_date_ranges` are inclusive pairs of ISO dates."""
+    """A sync of events; `total_rows` counts the distinct ones that came, `failed_date_ranges` are inclusive pairs of
+    ISO dates.
+    """
 
     table: str
     total_rows: int

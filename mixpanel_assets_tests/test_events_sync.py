@@ -126,6 +126,18 @@ class TestWhole:
         ]
         assert outcome.said["gone_events"] == sum(name == "Search" for name, _ in _seeded(pipeline, FIRST))
 
+    def test_what_is_fetched_is_not_what_the_days_hold(self, pipeline: EventsPipeline) -> None:
+        """Red with the rows stored; and if what another load of these days set aside is counted."""
+        first, *_ = pipeline.sandbox.population.events(FIRST, milliseconds=True)
+        pipeline.sandbox.population.add_events(FIRST, [first, ("Search", {"distinct_id": "timeless"})])
+        whole = pipeline.sync(FIRST, "2026-01-02").said
+        counts = ("fetched_rows", "rejected_rows", "duplicate_events")
+        assert [whole[name] for name in counts] == [202, 1, 1]
+        pipeline.sandbox.population.replace_events(FIRST, [first])
+        again = pipeline.sync(FIRST, events=[first[0]], where='properties["plan"] == "nobody has it"').said
+        assert [again[name] for name in counts] == [0, 0, 0]
+        assert again["dagster/partition_row_count"] == 100
+
     def test_a_filter_expression_removes_nothing(self, pipeline: EventsPipeline) -> None:
         pipeline.sync(FIRST)
         before = pipeline.rows()

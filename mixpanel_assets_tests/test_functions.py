@@ -279,6 +279,12 @@ def test_events_are_stored_and_each_chunk_is_told_of_once(sandbox: Sandbox, tmp_
     ]
     assert {(update.total_batches, update.rows, update.success) for update in updates} == {(4, 20, True)}
     assert sandbox.journal.count(endpoint="export") == 4
+    # Red with the rows that the days hold.
+    some = fetch_events(*DAYS, parallel=True, events=["Search"])
+    assert isinstance(some, ParallelFetchResult)
+    assert [(some.total_rows,)] == table(
+        tmp_path / "home", "select count(*) from mixpanel.mixpanel.events where event_name = 'Search'"
+    )
 
 
 def test_sequential_events_give_the_same_rows(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def sync_metadata(
     return {
         **failures_metadata(results),
         "duplicate_events": sum(day.duplicates for day in loaded),
-        "fetched_rows": sum(day.rows for day in loaded),
+        "fetched_rows": sum(part.lines + part.rejected for part in _parts(results) if part.came),
         "rejected_rows": sum(day.rejected for day in loaded),
         "repaired_rows": sum(part.repaired for part in _parts(results)),
         "duration_seconds": round(seconds, 3),

@@ -178,7 +178,7 @@ def sync_events(
     stored, stored_at = _stored(report)
     result = ParallelFetchResult(
         table="mixpanel.events",
-        total_rows=stored["fetched_rows"],
+        total_rows=stored["fetched_rows"] - stored["rejected_rows"] - stored["duplicate_events"],
         successful_batches=stored["successful_batches"],
         failed_batches=stored["failed_batches"],
         failed_date_ranges=tuple((first, last) for first, last in stored["failed_date_ranges"]),

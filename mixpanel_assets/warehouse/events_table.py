@@ -41,7 +41,7 @@ _REASON = """
 
 # A row set aside belongs to no day for sure: it counts for the first of the days it came with.
 _REJECTED_BY_DAY = f"""
-    select split_part(source, ' to ', 1)::date as day, count(*) as rows from {REJECTED_TABLE}
+    select split_part(source, ' to ', 1)::date as day, synced_at, count(*) as rows from {REJECTED_TABLE}
     where asset = 'events' and reason not like 'stored with %' group by all
     """
 
@@ -267,7 +267,7 @@ def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> No
         from staged_days
         left join ({_ROWS_BY_DAY}) as stored using (day)
         left join dropped using (day)
-        left join ({_REJECTED_BY_DAY}) as aside using (day)
+        left join ({_REJECTED_BY_DAY}) as aside using (day, synced_at)
         left join differences using (day)
         """
     )
