@@ -8,6 +8,8 @@ import pytest
 
 from mixpanel_assets import partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
+from mixpanel_assets.runs.status import status
+from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.sync.plans import days_between
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, defs, events_pipeline
 
@@ -16,7 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run 
 
 LAST = "2026-01-09"
 DAYS = days_between(FIRST, LAST)
-ALL = {"event_keys_unique", "event_days_whole", "events_inside_their_days", "events_fresh", "events_not_fewer"}
+ALL = {
+    *("event_keys_unique", "event_days_whole", "events_inside_their_days", "events_accepted"),
+    *("events_fresh", "events_not_fewer"),
+}
 
 
 @pytest.fixture
@@ -56,9 +61,10 @@ def keep(pipeline: EventsPipeline, day: str, events: int) -> None:
             {"event_keys_unique", "event_days_whole"},
         ),
         ("delete from {schema}.events where event_time::date = '2026-01-03'", {"event_days_whole"}),
+        ("update {schema}.event_days set rejected = 2 where day = '2026-01-03'", {"events_accepted"}),
         ("delete from {schema}.event_days where day = '2026-01-03'", {"event_days_whole", "events_inside_their_days"}),
     ],
-    ids=["as it was", "a row twice", "a day's rows gone", "a day's load forgotten"],
+    ids=["as it was", "a row twice", "a day's rows gone", "rows set aside", "a day's load forgotten"],
 )
 def test_what_fails(pipeline: EventsPipeline, sql: str, expected: set[str]) -> None:
     """Red for each check that is taken to have passed; and all of them are blocking."""
@@ -68,6 +74,30 @@ def test_what_fails(pipeline: EventsPipeline, sql: str, expected: set[str]) -> N
     assert set(found) == ALL
     assert failed(found) == expected
     assert {name for name, each in found.items() if each.blocking} == ALL - {"events_fresh", "events_not_fewer"}
+
+
+def test_rows_that_cannot_be_stored_fail_the_run_that_fetched_them(pipeline: EventsPipeline) -> None:
+    """Red without the check: nobody would know. And without its days: other runs would fail as well."""
+    pipeline.sandbox.population.add_events(FIRST, [("Search", {"distinct_id": "timeless"})])
+    outcome = pipeline.sync(FIRST, "2026-01-02")
+    assert not outcome.success
+    assert {name for name, passed in outcome.checks.items() if not passed} == {"events_accepted", "events_fresh"}
+    words = "1 rows that came cannot be stored and lie in mixpanel.rejected_rows, with the reason"
+    assert status(pipeline.instance)["events"]["last_run_error"] == words
+    assert pipeline.materialized() == {FIRST, "2026-01-02"}
+    assert pipeline.sync("2026-01-02").success
+
+
+def test_rows_that_cannot_be_stored_fail_a_retry(pipeline: EventsPipeline) -> None:
+    """Red without the look at them in `_report_each`: no checks follow there."""
+    pipeline.sandbox.faults = [Fault("export", "status:403")]
+    pipeline.sandbox.population.add_events(FIRST, [("Search", {"distinct_id": "timeless"})])
+    pipeline.sync(FIRST)
+    outcome = pipeline.retry()
+    assert not outcome.success
+    assert "1 rows that came cannot be stored and lie in mixpanel.rejected_rows" in outcome.words
+    assert pipeline.materialized() == {FIRST}
+    assert "nothing to fetch again" in pipeline.retry().words
 
 
 def test_a_check_that_is_chosen_is_run_alone(pipeline: EventsPipeline) -> None:

@@ -313,6 +313,16 @@ def test_failed_days_are_listed_and_fetched_again_alone(sandbox: Sandbox, tmp_pa
     assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
 
 
+def test_events_that_cannot_be_stored_are_an_error_that_says_where_they_lie(sandbox: Sandbox) -> None:
+    """Red without the check; and if one that only warns, here of old days, counts as a problem."""
+    sandbox.population.add_events(DAYS[0], [("Search", {"distinct_id": "timeless"})])
+    words = "^1 rows that came cannot be stored and lie in mixpanel.rejected_rows, with the reason$"
+    with pytest.raises(IncompleteSyncError, match=words) as incomplete:
+        fetch_events(*DAYS, parallel=True)
+    assert isinstance(incomplete.value.result, ParallelFetchResult)
+    assert incomplete.value.result.total_rows == 80
+
+
 def test_when_no_chunk_comes_nothing_is_stored(sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when a run that stored nothing gives a result."""
     sandbox.faults.append(Fault("export", "status:403", times=None))

@@ -281,6 +281,9 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
     if failed:
         _note_failed(context, settled)
         raise _incomplete(settled, failed)
+    if sync["rejected_rows"]:
+        # No check follows days that are reported one by one.
+        raise OneLineFailure(event_reports.rejected_words(sync["rejected_rows"]), IncompleteSyncError.__name__)
 
 
 def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:

@@ -12,7 +12,9 @@ import dagster as dg
 
 from mixpanel_assets import partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
-from mixpanel_assets.assets.failures import one_line_errors
+from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
+from mixpanel_assets.errors import IncompleteSyncError
+from mixpanel_assets.reports import event_reports
 from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.warehouse import events_table
 from mixpanel_assets.warehouse.database import count
@@ -41,6 +43,12 @@ INSIDE = dg.AssetCheckSpec(
     blocking=True,
     description="Every stored event lies in a day that was loaded.",
 )
+ACCEPTED = dg.AssetCheckSpec(
+    "events_accepted",
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="Every row that came for these days is stored, none lies in rejected_rows.",
+)
 FRESH = dg.AssetCheckSpec(
     "events_fresh",
     asset=EVENTS_KEY,
@@ -57,15 +65,16 @@ NOT_FEWER = dg.AssetCheckSpec(
 
 
 # One step for all of them: each step opens the file, a quarter of a second.
-@dg.multi_asset_check(name="check_events", specs=[UNIQUE, WHOLE, INSIDE, FRESH, NOT_FEWER], can_subset=True)
+@dg.multi_asset_check(name="check_events", specs=[UNIQUE, WHOLE, INSIDE, ACCEPTED, FRESH, NOT_FEWER], can_subset=True)
 def events_checks(
     context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
 ) -> Iterator[dg.AssetCheckResult]:
-    """The checks of `mixpanel/events`."""
+    """The checks of `mixpanel/events`; if a blocking one fails, the step ends with what it says."""
     with one_line_errors():
         today = partitions.today()
         with warehouse.open(context.log).reading() as connection:
-            repeated = events_table.repeated_keys(connection, *_days(context))
+            first, last = _days(context)
+            repeated = events_table.repeated_keys(connection, first, last)
             differing = events_table.differing_days(connection)
             outside = count(connection, events_table.ROWS_OUTSIDE_THEIR_DAYS)
             loaded = events_table.stored(connection).days
@@ -74,11 +83,18 @@ def events_checks(
         _unique(repeated),
         _whole(sorted(absent.union(differing))),
         _inside(outside),
+        _accepted({day: loaded[day] for day in loaded if (first or day) <= day <= (last or day)}),
         _fresh(loaded, today),
         _not_fewer(loaded, today),
     ]
     chosen = {key.name for key in context.selected_asset_check_keys}
-    yield from (result for result in results if result.check_name in chosen)
+    results = [result for result in results if result.check_name in chosen]
+    yield from results
+    failed = [result for result in results if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR]
+    if failed:
+        # Dagster itself would only name the checks, in a stack trace.
+        words = "; ".join(result.description or "" for result in failed)
+        raise OneLineFailure(words, IncompleteSyncError.__name__)
 
 
 def _unique(repeated: int) -> dg.AssetCheckResult:
@@ -98,6 +114,14 @@ def _inside(outside: int) -> dg.AssetCheckResult:
     words = f"{outside} rows lie in no day that was loaded" if outside else "every row lies in its day"
     return dg.AssetCheckResult(
         passed=not outside, check_name=INSIDE.name, description=words, metadata={"rows": outside}
+    )
+
+
+def _accepted(loaded: Mapping[str, StoredDay]) -> dg.AssetCheckResult:
+    rows = sum(day.rejected for day in loaded.values())
+    words = event_reports.rejected_words(rows) if rows else "every row that came is stored"
+    return dg.AssetCheckResult(
+        passed=not rows, check_name=ACCEPTED.name, description=words, metadata={"rejected_rows": rows}
     )
 
 

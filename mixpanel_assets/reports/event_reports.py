@@ -80,6 +80,11 @@ def day_metadata(day: StoredDay, query: EventsQuery) -> dict[str, Any]:
     }
 
 
+def rejected_words(rows: int) -> str:
+    """In a line, for whoever would take a sync with such rows for whole."""
+    return f"{rows} rows that came cannot be stored and lie in mixpanel.rejected_rows, with the reason"
+
+
 def timeline_metadata(results: Sequence[ChunkResult], run_began: datetime.datetime) -> dict[str, Any]:
     """The picture of a sync: for one of its days, as it would swell the event log with each of a thousand."""
     drawn = picture((Unit(part.attempts) for part in _parts(results)), "chunks", run_began)

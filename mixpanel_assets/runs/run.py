@@ -67,7 +67,7 @@ class RunReport:
         wrote: Whether the table is changed.
         stored: Metadata of what it stored; None when it stored nothing, or was ended before it could tell.
         stored_at: When, in UTC.
-        failed_checks: What the failed asset checks say, in words.
+        failed_checks: What the failed asset checks say, in words; not those that only warn.
         error: Why it failed, if a step or the run as a whole did.
     """
 
@@ -150,7 +150,7 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
         report.wrote = True
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
-        if not evaluation.passed:
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
             report.failed_checks.append(evaluation.description or evaluation.check_name)
     elif event.is_step_failure and report.error is None:
         report.error = step_error(event)
