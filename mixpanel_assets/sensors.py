@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mixpanel_assets.active_runs import active_run
-from mixpanel_assets.assets.events import EVENTS_KEY
+from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.errors import MixpanelAssetsError
@@ -26,6 +26,7 @@ from mixpanel_assets.reports import event_reports
 from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sync.budgets import Budget, budget
+from mixpanel_assets.sync.event_sync import chunks_of
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
 # is none that passes.
@@ -71,7 +72,8 @@ def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpan
     if not days:
         return dg.SkipReason("no day has failed since it last came")
     try:
-        needs = budget(mixpanel.client().exports, len(days))
+        chunks = chunks_of(days, EventsConfig().chunk_days)
+        needs = budget(mixpanel.client().exports, len(chunks))
     except MixpanelAssetsError as error:
         return dg.SkipReason(str(error))
     noted = context.instance.fetch_observations(EVENTS_KEY, limit=1).records[0]

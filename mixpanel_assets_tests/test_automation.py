@@ -15,6 +15,7 @@ from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.definitions import defs
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.resources import MixpanelResource
+from mixpanel_assets.sync.plans import days_between
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -131,14 +132,14 @@ def test_no_retry_without_room_in_the_hour(
 
 
 def test_failed_days_are_fetched_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Red when owed days are not asked for."""
+    """Red when owed days are not asked for; and when each counts as a request: more than 60 never fit the hour."""
     sensor = sensors.retry_failed_event_ranges_sensor
     assert _ask(instance, sensor) == "no day has failed since it last came"
     monkeypatch.setattr(sensors, "RETRY_AFTER_SECONDS", (0.0,))
-    metadata = {"failed_date_ranges": dg.MetadataValue.json([["2026-01-02", "2026-01-03"]])}
+    metadata = {"failed_date_ranges": dg.MetadataValue.json([["2026-01-02", "2026-04-01"]])}
     instance.report_runless_asset_event(dg.AssetObservation(EVENTS_KEY, metadata=metadata))
     assert isinstance(_ask(instance, sensor), dg.RunRequest)
-    for day in ("2026-01-02", "2026-01-03"):
+    for day in days_between("2026-01-02", "2026-04-01"):
         instance.report_runless_asset_event(dg.AssetMaterialization(EVENTS_KEY, partition=day))
     assert _ask(instance, sensor) == "no day has failed since it last came"
 
