@@ -300,6 +300,26 @@ class TestPartialFailure:
         assert pipeline.rows() == pipeline.truth(*DAYS)
         assert not list((pipeline.home / "staging" / "events" / outcome.run_id).glob("*"))
 
+    def test_a_folder_that_vanishes_meanwhile_is_passed_over(self, pipeline: EventsPipeline) -> None:
+        """Red when the folders of other runs are looked at: those drop them when they have stored."""
+        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
+        pipeline.instance.report_run_canceled(ended)
+        folders = pipeline.home / "staging" / "events"
+        folders.mkdir(parents=True)
+        # As good as gone: a name without a folder.
+        (folders / ended.run_id).symlink_to(pipeline.home / "gone")
+        outcome = pipeline.sync(FIRST)
+        assert outcome.success, outcome.words
+
+    def test_a_staged_file_that_cannot_be_deleted_fails_no_sync(self, pipeline: EventsPipeline) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        result = _stage(pipeline, "run", FIRST, FIRST, now)
+        folder = EventsFolder(pipeline.home / "staging", "run")
+        # Not deleted as a file is, whoever asks, on any system.
+        folder.rejected_file(result).mkdir()
+        folder.drop(result)
+        assert [file.name for file in folder.path.iterdir()] == [folder.rejected_file(result).name]
+
     def test_what_a_version_before_left_is_fetched_again(self, pipeline: EventsPipeline) -> None:
         ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
         pipeline.instance.report_run_canceled(ended)
@@ -346,7 +366,7 @@ def _run_that_dies(pipeline: EventsPipeline, config: dict[str, object], tags: di
     return run.run_id
 
 
-def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> None:
+def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> RangeResult:
     folder = EventsFolder(pipeline.home / "staging", run)
     lines = [
         f'{{"event":{json.dumps(name)},"properties":{text}}}\n'
@@ -358,7 +378,7 @@ def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: 
         stream.close()
         assert event_columns.write(file, len(lines), columns, "events")
         result = RangeResult(first, last, run, EventsQuery(), lines=len(lines), asked_at=asked_at)
-        folder.sign(folder.place(columns, result, ()))
+        return folder.sign(folder.place(columns, result, ()))
 
 
 class TestRefusals:

@@ -262,9 +262,9 @@ def _chunks(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
 
 def _ended_runs(instance: dg.DagsterInstance, staging_root: Path) -> list[str]:
     """Runs that are over and left staged chunks behind, the latest first."""
-    folders = sorted((staging_root / "events").glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    runs = (instance.get_run_by_id(folder.name) for folder in folders)
-    return [run.run_id for run in runs if run is not None and run.is_finished]
+    left = [folder.name for folder in (staging_root / "events").glob("*")]
+    runs = instance.get_runs(dg.RunsFilter(run_ids=left)) if left else []
+    return [run.run_id for run in runs if run.is_finished]
 
 
 def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents) -> None:

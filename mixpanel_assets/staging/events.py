@@ -132,9 +132,12 @@ class EventsFolder:
         return self.sign(mine)
 
     def drop(self, result: RangeResult) -> None:
-        """Delete a range that is stored; and the folder with the last one."""
+        """Delete a range that is stored; and the folder with the last one. What cannot be deleted is left to `sweep`:
+        Windows keeps a file that somebody reads, and the events are stored.
+        """
         for file in (self._manifest(result), self.events_file(result), self.rejected_file(result)):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
