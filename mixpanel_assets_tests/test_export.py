@@ -104,6 +104,13 @@ class TestWholeExports:
         # Other events were asked for: red when the query is not compared.
         assert fetch(events=("Search",)).lines < first.lines
 
+    def test_a_chunk_opens_no_manifest_but_its_own(self, fetch: Fetch) -> None:
+        """Red when each chunk reads the whole folder: years of days would be read over and over."""
+        first = fetch()
+        # A directory, so that reading it would fail.
+        (fetch.root / "events" / "run" / "2025-01-01_2025-01-07.json").mkdir()
+        assert fetch() == first
+
     def test_names_and_expressions_are_sent(self, fetch: Fetch, sandbox: Sandbox) -> None:
         fetch(events=("Search", "Checkout"), where='properties["plan"] == "pro"')
         [request] = sandbox.journal.requests

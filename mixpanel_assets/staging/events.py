@@ -111,6 +111,12 @@ class EventsFolder:
         file = self.events_file(result)
         return file.is_file() and file.stat().st_size == result.bytes
 
+    def staged(self, wanted: RangeResult) -> RangeResult | None:
+        """The range with the days and the query of another, if it is here, and whole."""
+        result = read_manifest(self._manifest(wanted), RangeResult)
+        alike = result is not None and result.query == wanted.query and self.holds(result)
+        return result if alike else None
+
     def results(self) -> list[RangeResult]:
         """All ranges that are here, and whole."""
         found = [read_manifest(file, RangeResult) for file in sorted(self.path.glob("*_*.json"))]

@@ -105,11 +105,8 @@ def fetch_chunk(
     """Fetch one chunk of the plan into its folder, unless it lies there already."""
     folder = EventsFolder(staging_root, plan.folder)
     wanted = plan.wanted(index)
-    staged = {(result.from_date, result.to_date): result for result in folder.results()}
-    found = staged.get((wanted.from_date, wanted.to_date))
-    if found is not None and found.query == wanted.query:
-        return ChunkResult(index, (found,))
-    return ChunkResult(index, tuple(_fetch_range(client, folder, wanted, log)))
+    staged = folder.staged(wanted)
+    return ChunkResult(index, (staged,) if staged else tuple(_fetch_range(client, folder, wanted, log)))
 
 
 def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -> list[Range]:
