@@ -30,3 +30,6 @@ retry_failed_event_ranges = failed_event_ranges.to_job(
 )
 
 JOBS = (sync_profiles, sync_recent_events, retry_failed_profile_pages, retry_failed_event_ranges)
+# What syncs an asset, besides a run of the asset itself.
+PROFILE_JOBS = frozenset({sync_profiles.name, retry_failed_profile_pages.name})
+EVENT_JOBS = frozenset({sync_recent_events.name, retry_failed_event_ranges.name})

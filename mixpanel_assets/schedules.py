@@ -5,6 +5,7 @@ Off until somebody turns them on. A run that is still under way makes a tick ski
 """
 
 import datetime
+from collections.abc import Collection
 
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
@@ -13,12 +14,7 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.active_runs import active_run
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.jobs import (
-    retry_failed_event_ranges,
-    retry_failed_profile_pages,
-    sync_profiles,
-    sync_recent_events,
-)
+from mixpanel_assets.jobs import EVENT_JOBS, PROFILE_JOBS, sync_profiles, sync_recent_events
 
 # Mixpanel takes events that are days late (mobile devices offline, imports); five days hold nearly all of them.
 LOOKBACK_DAYS = 5
@@ -35,8 +31,7 @@ def hourly_profiles_schedule(cron: str = HOURLY) -> dg.ScheduleDefinition:
         description="Syncs mixpanel/profiles every hour, unless a sync of it is under way.",
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        jobs = {sync_profiles.name, retry_failed_profile_pages.name}
-        return _unless_active(context, PROFILES_KEY, jobs, dg.RunRequest())
+        return _unless_active(context, PROFILES_KEY, PROFILE_JOBS, dg.RunRequest())
 
     return schedule
 
@@ -61,7 +56,7 @@ def hourly_events_schedule(lookback_days: int = LOOKBACK_DAYS, cron: str = HOURL
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         first, last = trailing_days(lookback_days)
         request = dg.RunRequest(tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
-        return _unless_active(context, EVENTS_KEY, {sync_recent_events.name, retry_failed_event_ranges.name}, request)
+        return _unless_active(context, EVENTS_KEY, EVENT_JOBS, request)
 
     return schedule
 
@@ -78,7 +73,7 @@ def trailing_days(lookback_days: int) -> tuple[str, str]:
 
 
 def _unless_active(
-    context: dg.ScheduleEvaluationContext, asset: dg.AssetKey, jobs: set[str], request: dg.RunRequest
+    context: dg.ScheduleEvaluationContext, asset: dg.AssetKey, jobs: Collection[str], request: dg.RunRequest
 ) -> dg.RunRequest | dg.SkipReason:
     active = active_run(context.instance, asset, jobs)
     return dg.SkipReason(f"run {active[:8]} of {asset.to_user_string()} is under way") if active else request

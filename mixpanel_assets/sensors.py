@@ -17,10 +17,10 @@ from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROP
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
 from mixpanel_assets.jobs import (
+    EVENT_JOBS,
+    PROFILE_JOBS,
     retry_failed_event_ranges,
     retry_failed_profile_pages,
-    sync_profiles,
-    sync_recent_events,
 )
 from mixpanel_assets.reports import event_reports
 from mixpanel_assets.reports import profile_reports as reports
@@ -62,7 +62,7 @@ def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpa
         needs = budget(mixpanel.client().queries, len(pages), session_pages=True)
     except MixpanelAssetsError as error:
         return dg.SkipReason(str(error))
-    active = active_run(context.instance, PROFILES_KEY, {sync_profiles.name, retry_failed_profile_pages.name})
+    active = active_run(context.instance, PROFILES_KEY, PROFILE_JOBS)
     return _retry(context.instance, _Owed(f"{len(pages)} pages", event.run_id, needs), active)
 
 
@@ -77,7 +77,7 @@ def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpan
     except MixpanelAssetsError as error:
         return dg.SkipReason(str(error))
     noted = context.instance.fetch_observations(EVENTS_KEY, limit=1).records[0]
-    active = active_run(context.instance, EVENTS_KEY, {sync_recent_events.name, retry_failed_event_ranges.name})
+    active = active_run(context.instance, EVENTS_KEY, EVENT_JOBS)
     return _retry(context.instance, _Owed(f"{len(days)} days", noted.run_id, needs), active)
 
 

@@ -27,10 +27,16 @@ class Table:
         self.warehouse = Warehouse(folder / "warehouse.duckdb")
         self.loads = 0
 
-    def load(self, *events: dict[str, Any] | str, days: tuple[str, str] = (DAY, DAY), where: str | None = None) -> None:
+    def load(
+        self,
+        *events: dict[str, Any] | str,
+        days: tuple[str, str] = (DAY, DAY),
+        names: tuple[str, ...] | None = None,
+        where: str | None = None,
+    ) -> None:
         """Publish events of a range: properties (of an event named "e") or whole lines."""
         self.loads += 1
-        query = EventsQuery(where=where)
+        query = EventsQuery(names, where)
         folder = EventsFolder(self.root, f"run{self.loads}")
         lines = [
             event if isinstance(event, str) else f'{{"event":"e","properties":{json.dumps(event)}}}' for event in events
@@ -108,6 +114,12 @@ class TestKeys:
         table.load(event(version=2), where="anything")
         assert table.values("version") == [1, 2]
         assert table.day() == StoredDay(rows=2, duplicates=0, rejected=0, new=0, changed=1, gone=0)
+
+    def test_a_first_load_of_other_names_is_new_by_itself(self, table: Table) -> None:
+        """Red when all rows of the day count as new."""
+        table.load(event(), event(**{"$insert_id": "j"}))
+        table.load('{"event":"other","properties":' + json.dumps(event()) + "}", names=("other",))
+        assert table.day() == StoredDay(rows=3, duplicates=0, rejected=0, new=1, changed=0, gone=0)
 
     def test_hashes_that_collide_cost_no_row(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(events_table, "_KEY_COLUMNS", "1")

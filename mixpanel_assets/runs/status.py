@@ -6,6 +6,7 @@ fetching (syncs.py).
 """
 
 import datetime
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.jobs import EVENT_JOBS, PROFILE_JOBS
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.reports.event_reports import owed_days
 from mixpanel_assets.runs.run import step_error
@@ -91,7 +93,7 @@ def _plan(what: str, needed: Budget, requests: int, last_seconds: Any, last_at: 
 
 def _profiles(instance: dg.DagsterInstance) -> dict[str, Any] | None:
     last = _last_materialization(instance, PROFILES_KEY)
-    run = _last_run(instance, PROFILES_KEY)
+    run = _last_run(instance, PROFILES_KEY, PROFILE_JOBS)
     if last is None and run is None:
         return None
     said = last["metadata"] if last else {}
@@ -105,7 +107,7 @@ def _profiles(instance: dg.DagsterInstance) -> dict[str, Any] | None:
 
 def _events(instance: dg.DagsterInstance) -> dict[str, Any] | None:
     last = _last_materialization(instance, EVENTS_KEY)
-    run = _last_run(instance, EVENTS_KEY)
+    run = _last_run(instance, EVENTS_KEY, EVENT_JOBS)
     if last is None and run is None:
         return None
     days = sorted(instance.get_materialized_partitions(EVENTS_KEY))
@@ -127,11 +129,11 @@ def _last_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey) -> d
     return {"at": at.isoformat(timespec="seconds"), "metadata": metadata}
 
 
-def _last_run(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dg.DagsterRun | None:
+def _last_run(instance: dg.DagsterInstance, asset: dg.AssetKey, jobs: Collection[str]) -> dg.DagsterRun | None:
     """The last run that was to sync the asset, alone or with the other."""
     for run in instance.get_runs(limit=_MOST_RUNS):
         chosen = run.asset_selection
-        if asset in chosen if chosen else asset.path[-1].rstrip("s") in run.job_name:
+        if asset in chosen if chosen else run.job_name in jobs:
             return run
     return None
 
