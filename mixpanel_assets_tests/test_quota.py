@@ -3,6 +3,7 @@
 Each test names the guard that it was seen red without.
 """
 
+import io
 import logging
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
-from mixpanel_assets.errors import ConfigurationError, MixpanelError, QuotaError
+from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError
 from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
 from mixpanel_assets.mixpanel.rate_limits import RateLimits
 from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets.sync.budgets import budget, keep_to
 
@@ -296,6 +299,30 @@ def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(sandbox:
         client.query_engage_page(0)
     assert len(client.waiting_for_quota().query_engage_page(0)["results"]) == 10
     assert clock.waits == [pytest.approx(1234)]
+    client.close()
+
+
+def test_an_export_takes_its_turn_to_start_after_the_ledger(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when the turn comes first: exports that waited for a locked ledger would then go together."""
+    ledger, starts = Ledger(tmp_path / "quota.sqlite"), tmp_path / "export_starts"
+    client = MixpanelClient(settings.project(), ledger=ledger, export_starts=StartRate(starts))
+    client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+    spend(client.exports, 59)
+    starts.unlink()
+    with pytest.raises(QuotaError):
+        client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+    assert not starts.exists()
+    client.close()
+
+
+def test_a_cancel_while_waiting_for_a_turn_to_start_does_not_count(sandbox: Sandbox) -> None:
+    """Red without the refund of what was Cancelled."""
+    stop = threading.Event()
+    client = client_of(Ledger(), stop)
+    stop.set()
+    with pytest.raises(Cancelled):
+        client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+    assert client.exports.standing().used == 0
     client.close()
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import requests
 
-from mixpanel_assets.errors import MixpanelError, QuotaError, RestartError
+from mixpanel_assets.errors import Cancelled, MixpanelError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -137,9 +137,9 @@ class MixpanelClient:
             Cancelled: the run was asked to end.
         """
         request = export.export_request(self._project.export_url, query, from_date, to_date)
-        self._export_starts.wait_for_turn(self._stop)
         sink = file if query.kept.keeps_all else SievedLines(file, query.kept, self._hash_salt)
-        return export.save_body(self._send(request, self.exports, retrier), request.what, sink, self._stop)
+        response = self._send(request, self.exports, retrier, starts=self._export_starts)
+        return export.save_body(response, request.what, sink, self._stop)
 
     def waiting_for_quota(self) -> "MixpanelClient":
         """This client, its connections and its ledger, but waiting where the hour is spent instead of giving up."""
@@ -174,16 +174,27 @@ class MixpanelClient:
             raise
 
     def _send(
-        self, request: Request, account: Account, retrier: Retrier | None, *, session_page: bool = False
+        self,
+        request: Request,
+        account: Account,
+        retrier: Retrier | None,
+        *,
+        session_page: bool = False,
+        starts: StartRate | None = None,
     ) -> requests.Response:
-        """The one way out: the ledger is asked first, and told what the server says of limits."""
+        """The one way out: the ledger is asked first, and told what the server says of limits.
+
+        The turn comes after the ledger, whose file may be locked for seconds: those who wait there would go together.
+        """
         ticket = account.take(request.what, session_page=session_page)
         try:
+            if starts is not None:
+                starts.wait_for_turn(self._stop)
             return self._transport.send(request, ticket.heard)
         except QuotaError as error:
             ticket.refused(error.retry_after)
             raise
-        except UnreachableError:
+        except (UnreachableError, Cancelled):
             ticket.refund()
             raise
         finally:

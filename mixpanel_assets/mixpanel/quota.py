@@ -26,7 +26,8 @@ from mixpanel_assets.mixpanel.rate_limits import RateLimits
 LEDGER_FILE = "quota.sqlite"
 DEFAULT_LIMIT = 60
 DEFAULT_WINDOW_SECONDS = 3600.0
-# Our clock and the server's differ, and it counts a request when it arrives.
+# Our clock and the server's differ, and it counts a request when it arrives: of twenty exports that wait for their
+# turn to start, the last after 7 s.
 MARGIN_SECONDS = 10.0
 # How long the server's word is believed.
 LEARNED_SECONDS = 7 * 24 * 3600.0
