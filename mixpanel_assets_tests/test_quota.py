@@ -102,7 +102,7 @@ def test_pages_of_a_session_count_once_the_server_refused_one(account: Account, 
     """Red when session pages always count, and when a refusal teaches nothing."""
     assert not account.take("page 1", session_page=True).counted
     ticket = account.take("page 2", session_page=True)
-    ticket.refused(None)
+    ticket.refused(0)
     assert account.take("page 3", session_page=True).counted
     clock.now += LEARNED_SECONDS + 1
     assert not account.take("page 4", session_page=True).counted
@@ -148,6 +148,27 @@ def test_an_hour_that_the_server_calls_spent_stays_spent_as_long_as_it_said(acco
     assert refused.value.retry_after == pytest.approx(900)
     clock.now += 900
     account.take("page 0")
+
+
+@pytest.mark.parametrize(
+    ("ages", "wait"),
+    [([], HOUR + MARGIN_SECONDS), ([1000, 10], HOUR + MARGIN_SECONDS - 1000), ([HOUR + 1, 10], HOUR)],
+    ids=["nothing of ours counts", "the oldest leaves", "the server may have forgotten the oldest"],
+)
+def test_a_spent_hour_without_a_time_ends_when_our_oldest_request_leaves_it(
+    account: Account, clock: Clock, ages: list[float], wait: float
+) -> None:
+    """Red when it ends at once, always after a whole window, or with a request in its margin."""
+    began = clock.now
+    refused = account.take("page 1", session_page=True)
+    for age in ages:
+        clock.now = began - age
+        account.take("page 0")
+    clock.now = began
+    assert refused.refused(None) == pytest.approx(wait)
+    with pytest.raises(QuotaError) as error:
+        account.take("page 0")
+    assert error.value.retry_after == pytest.approx(wait)
 
 
 def test_accounts_do_not_share_a_budget(tmp_path: Path) -> None:
@@ -302,6 +323,26 @@ def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(sandbox:
     client.close()
 
 
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_429_for_the_hour_that_names_no_time_is_not_asked_again_in_seconds(
+    sandbox: Sandbox, clock: Clock, page: int
+) -> None:
+    """Red without the default in `Account.block`, which sends again, and without its time in the error: nobody waits."""
+    client = client_of(Ledger(clock=clock), Stop(clock))
+    first = client.query_engage_page(0)["session_id"]
+    session = first if page else None
+    words = "1/5 queries running concurrently and 61/60 queries running in the last hour"
+    sandbox.faults = [Fault("engage", "status:429", page, body=words)]
+    assert len(client.waiting_for_quota().query_engage_page(page, session_id=session)["results"]) == 10
+    assert clock.waits == [pytest.approx(HOUR + MARGIN_SECONDS)]
+    sandbox.faults = [Fault("engage", "status:429", page, body=words)]
+    for _ in range(3):
+        with pytest.raises(QuotaError):
+            client.query_engage_page(page, session_id=session)
+    assert sandbox.journal.count(status=429) == 2
+    client.close()
+
+
 def test_an_export_takes_its_turn_to_start_after_the_ledger(sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when the turn comes first: exports that waited for a locked ledger would then go together."""
     ledger, starts = Ledger(tmp_path / "quota.sqlite"), tmp_path / "export_starts"
@@ -334,7 +375,7 @@ def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     free = budget(account, 500, session_pages=True)
     assert free.fits
     keep_to(free, "stop", log)
-    account.take("page 1", session_page=True).refused(None)
+    account.take("page 1", session_page=True).refused(0)
     spend(account, 30)
     needed = budget(account, 31, session_pages=True)
     with pytest.raises(

@@ -192,7 +192,7 @@ class MixpanelClient:
                 starts.wait_for_turn(self._stop)
             return self._transport.send(request, ticket.heard)
         except QuotaError as error:
-            ticket.refused(error.retry_after)
+            error.retry_after = ticket.refused(error.retry_after)
             raise
         except (UnreachableError, Cancelled):
             ticket.refund()

@@ -96,9 +96,9 @@ class Ticket:
             self.refund()
         self.account.learn(limits)
 
-    def refused(self, retry_after: float | None) -> None:
-        """The server refused it for the hourly window; None: it did not say for how long."""
-        self.account.block(retry_after, session_page=self.session_page)
+    def refused(self, retry_after: float | None) -> float:
+        """The server refused it for the hourly window; None: it did not say for how long. Returns for how long."""
+        return self.account.block(retry_after, session_page=self.session_page)
 
     def refund(self) -> None:
         """It does not count."""
@@ -209,13 +209,15 @@ class Account:
                     "insert into counted (account, at) values (?, ?)", [(self._name, now)] * max(0, unseen)
                 )
 
-    def block(self, seconds: float | None, *, session_page: bool) -> None:
-        """The server says that nothing is left for so long."""
+    def block(self, seconds: float | None, *, session_page: bool) -> float:
+        """The server says that nothing is left for so long; None: for how long it did not say. Returns the seconds."""
         with self._ledger.transaction() as connection:
             now = self._ledger.clock()
-            self._keep(connection, blocked_until=now + (seconds or 0.0))
+            wait = self._until_room(connection) if seconds is None else seconds
+            self._keep(connection, blocked_until=now + wait)
             if session_page:
                 self._keep(connection, session_pages_until=now + LEARNED_SECONDS)
+            return wait
 
     def forget(self, entry: int) -> None:
         """Give a request back."""
@@ -237,6 +239,15 @@ class Account:
             leaves = tuple(max(blocked, seconds) for seconds in leaves[-limit:])
             leaves = (blocked,) * (limit - len(leaves)) + leaves
         return Standing(limit, learned, len(leaves), window, leaves)
+
+    def _until_room(self, connection: sqlite3.Connection) -> float:
+        """When a window that the server calls full has room at the latest, by our own count.
+
+        Then the oldest of our requests leaves it; none whose margin has begun, the server may have forgotten it.
+        """
+        standing = self._standing(connection)
+        surely_inside = (seconds for seconds in standing.room_after_seconds if seconds > MARGIN_SECONDS)
+        return next(surely_inside, standing.window_seconds)
 
     def _limits(self, connection: sqlite3.Connection, now: float) -> tuple[int | None, float, float]:
         """The learned limit if there is one, the window with its margin, and until when nothing goes."""
