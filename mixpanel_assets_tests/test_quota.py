@@ -138,6 +138,18 @@ def test_requests_of_others_are_seen_in_what_the_server_has_left(account: Accoun
     assert account.standing().left == 11, "our own count is never more generous than itself"
 
 
+@pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, HOUR + MARGIN_SECONDS)])
+def test_a_good_answer_that_leaves_nothing_of_the_hour_is_believed(
+    account: Account, clock: Clock, reset: int | None, wait: float
+) -> None:
+    """Red when 0 is taken for no word, and when the time that comes with it is."""
+    account.take("page 0").heard(200, RateLimits(hourly_remaining=0, reset_seconds=reset))
+    assert account.standing().left == 0
+    assert account.standing().wait_for(1) == pytest.approx(wait)
+    clock.now += wait
+    account.take("page 0")
+
+
 def test_an_hour_that_the_server_calls_spent_stays_spent_as_long_as_it_said(account: Account, clock: Clock) -> None:
     """Red without `blocked_until`: our own count of zero would let the next request out."""
     ticket = account.take("page 0")

@@ -221,7 +221,7 @@ def _refusal(status: int, text: str, what: str) -> MixpanelError:
 
 def _too_many_requests(limits: rate_limits.RateLimits, text: str, what: str) -> MixpanelError:
     if rate_limits.is_hourly(limits, text):
-        reset = limits.retry_after if limits.retry_after is not None else limits.reset_seconds
+        reset = limits.room_after_seconds
         when = f"room again in {reset:.0f} s" if reset is not None else "room again within the hour"
         return QuotaError(f"{what}: the hourly quota of the project is spent, {when}", reset)
     return TransientError(f"{what}: too many requests in flight or in a short time (429): {text}", limits.retry_after)

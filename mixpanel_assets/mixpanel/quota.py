@@ -203,7 +203,9 @@ class Account:
                     window_seconds=limits.window_seconds or DEFAULT_WINDOW_SECONDS,
                     limit_until=now + LEARNED_SECONDS,
                 )
-            if limits.hourly_remaining:
+            if limits.hourly_remaining == 0:
+                self._block(connection, limits.room_after_seconds)
+            elif limits.hourly_remaining is not None:
                 unseen = self._standing(connection).left - limits.hourly_remaining
                 connection.executemany(
                     "insert into counted (account, at) values (?, ?)", [(self._name, now)] * max(0, unseen)
@@ -212,12 +214,9 @@ class Account:
     def block(self, seconds: float | None, *, session_page: bool) -> float:
         """The server says that nothing is left for so long; None: for how long it did not say. Returns the seconds."""
         with self._ledger.transaction() as connection:
-            now = self._ledger.clock()
-            wait = self._until_room(connection) if seconds is None else seconds
-            self._keep(connection, blocked_until=now + wait)
             if session_page:
-                self._keep(connection, session_pages_until=now + LEARNED_SECONDS)
-            return wait
+                self._keep(connection, session_pages_until=self._ledger.clock() + LEARNED_SECONDS)
+            return self._block(connection, seconds)
 
     def forget(self, entry: int) -> None:
         """Give a request back."""
@@ -239,6 +238,11 @@ class Account:
             leaves = tuple(max(blocked, seconds) for seconds in leaves[-limit:])
             leaves = (blocked,) * (limit - len(leaves)) + leaves
         return Standing(limit, learned, len(leaves), window, leaves)
+
+    def _block(self, connection: sqlite3.Connection, seconds: float | None) -> float:
+        wait = self._until_room(connection) if seconds is None else seconds
+        self._keep(connection, blocked_until=self._ledger.clock() + wait)
+        return wait
 
     def _until_room(self, connection: sqlite3.Connection) -> float:
         """When a window that the server calls full has room at the latest, by our own count.

@@ -35,6 +35,11 @@ class RateLimits:
     reset_seconds: int | None = None
     retry_after: float | None = None
 
+    @property
+    def room_after_seconds(self) -> float | None:
+        """When a spent window has room again: what the server asks to wait comes before its arithmetic."""
+        return self.reset_seconds if self.retry_after is None else self.retry_after
+
 
 def parse(headers: Mapping[str, str]) -> RateLimits:
     """Read RateLimit, RateLimit-Policy and Retry-After; unreadable parts count as absent."""
