@@ -7,6 +7,7 @@ import base64
 import logging
 import re
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, T
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets_tests.tls import sandbox_behind_tls
 
 SECRET = "s3cret-marker"
 # The first wait is 2 to 3 s, the next 4 to 5.
@@ -197,6 +199,35 @@ class TestUnreachable:
         asked = ask(sandbox, of=replace(project(sandbox), query_url="http://" + "a" * 80 + ".example:99999/q"))
         assert asked.error is not None
         assert asked.waits == [] or isinstance(asked.error, UnreachableError)
+
+
+class TestTls:
+    def test_a_certificate_that_nobody_vouches_for_is_final(self, sandbox: Sandbox) -> None:
+        # Red when it is a fault of the network like the others.
+        with sandbox_behind_tls(Sandbox(Population(30), secret=SECRET)) as url:
+            asked = ask(sandbox, of=replace(project(sandbox), query_url=f"{url}/api/query"))
+        assert type(asked.error) is FatalError
+        assert f"the TLS certificate of {url.removeprefix('https://')} was refused" in str(asked.error)
+        assert asked.waits == []
+
+    def test_a_handshake_that_breaks_off_is_tried_again(self, sandbox: Sandbox) -> None:
+        # Red when every error of TLS is taken for a refused certificate.
+        with socketserver.TCPServer(("127.0.0.1", 0), _HangUp) as server:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            asked = ask(
+                sandbox, of=replace(project(sandbox), query_url=f"https://127.0.0.1:{server.server_address[1]}")
+            )
+            server.shutdown()
+        assert type(asked.error) is TransientError
+        assert "the connection broke off" in str(asked.error)
+        assert len(asked.waits) == 2
+
+
+class _HangUp(socketserver.BaseRequestHandler):
+    """Hears the client out, and says nothing."""
+
+    def handle(self) -> None:
+        self.request.recv(1 << 16)
 
 
 class TestSecrets:

@@ -339,7 +339,7 @@ def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(sandbox:
 def test_a_429_for_the_hour_that_names_no_time_is_not_asked_again_in_seconds(
     sandbox: Sandbox, clock: Clock, page: int
 ) -> None:
-    """Red without the default in `Account.block`, which sends again, and without its time in the error: nobody waits."""
+    """Red when it blocks for no time (sends again), and when the error does not learn the time (nobody waits)."""
     client = client_of(Ledger(clock=clock), Stop(clock))
     first = client.query_engage_page(0)["session_id"]
     session = first if page else None

@@ -7,6 +7,7 @@ retry.py's; what a good body means is engage.py's and export.py's.
 import base64
 import json
 import re
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -119,11 +120,13 @@ class Transport:
     def network_error(self, error: Exception, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
         host = urlsplit(self._project.query_url).netloc
-        if isinstance(error, requests.exceptions.SSLError):
-            return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(_root_cause(error))}")
+        innermost = _innermost(error)
+        cause = _one_line(_CONNECTION.sub("", str(innermost))) or type(innermost).__name__
+        # Other errors of TLS, such as a peer that closes amid the handshake, are faults of the network.
+        if isinstance(innermost, ssl.SSLCertVerificationError):
+            return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(cause)}")
         if isinstance(error, requests.exceptions.ReadTimeout):
             return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
-        cause = _root_cause(error)
         if not self._has_answered and _never_connected(error):
             return UnreachableError(f"{what}: cannot reach {host} ({cause}): check network, MP_REGION and MP_*_URL")
         if isinstance(
@@ -246,12 +249,12 @@ def _one_line(text: str) -> str:
     return line if len(line) <= _ERROR_TEXT_LENGTH else line[:_ERROR_TEXT_LENGTH] + "..."
 
 
-def _root_cause(error: BaseException) -> str:
-    """The innermost reason: libraries wrap "Connection refused" four times over."""
+def _innermost(error: BaseException) -> BaseException:
+    """The root cause: libraries wrap "Connection refused" four times over."""
     while True:
         inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
         if not isinstance(inner, BaseException):
-            return _one_line(_CONNECTION.sub("", str(error))) or type(error).__name__
+            return error
         error = inner
 
 
