@@ -4,6 +4,7 @@ Real requests on loopback; only the waits are not slept.
 """
 
 import base64
+import io
 import logging
 import re
 import socket
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +28,7 @@ from mixpanel_assets.errors import (
 )
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, page_request
+from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
@@ -194,6 +197,16 @@ class TestUnreachable:
         assert "Connection refused" in str(asked.error)
         assert len(asked.waits) == 2
         assert sum(asked.waits) < 2.5
+
+    def test_says_which_of_the_two_hosts_it_is(self, sandbox: Sandbox, nobody: Project) -> None:
+        # Red with the host of queries in every error, and when one host that answered speaks for the other.
+        sandbox.faults = []
+        of = replace(project(sandbox), export_url=nobody.query_url)
+        client = MixpanelClient(of, policy=RetryPolicy(max_attempts=1))
+        client.query_engage_page(0)
+        with pytest.raises(UnreachableError, match=f"cannot reach {urlsplit(of.export_url).netloc} "):
+            client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+        client.close()
 
     def test_a_bad_url_is_final(self, sandbox: Sandbox) -> None:
         asked = ask(sandbox, of=replace(project(sandbox), query_url="http://" + "a" * 80 + ".example:99999/q"))

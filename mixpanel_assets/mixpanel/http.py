@@ -43,7 +43,7 @@ Heard = Callable[[int, rate_limits.RateLimits], None]
 
 
 class UnreachableError(TransientError):
-    """No connection has come about yet: wrong host, no network, or nobody listens."""
+    """No connection to the host has come about yet: wrong name, no network, or nobody listens."""
 
 
 class ServerTimeoutError(TransientError):
@@ -78,7 +78,7 @@ class Transport:
         self._project = project
         self._timeout = (connect_timeout, read_timeout)
         self._idle: deque[requests.Session] = deque()
-        self._has_answered = False
+        self._answered: set[str] = set()
 
     def send(self, request: Request, heard: Heard = lambda status, limits: None) -> requests.Response:
         """Send once. The response's body is not read yet: the caller reads it and closes the response.
@@ -101,8 +101,8 @@ class Transport:
                     stream=True,
                 )
         except requests.RequestException as error:
-            raise self.network_error(error, request.what) from None
-        self._has_answered = True
+            raise self._network_error(error, request.url, request.what) from None
+        self._answered.add(_host(request.url))
         heard(response.status_code, rate_limits.parse(response.headers))
         if response.status_code == 200:
             return response
@@ -115,11 +115,11 @@ class Transport:
             with response:
                 return response.content
         except requests.RequestException as error:
-            raise self.network_error(error, what) from None
+            raise self._network_error(error, response.url, what) from None
 
-    def network_error(self, error: Exception, what: str) -> MixpanelError:
+    def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
-        host = urlsplit(self._project.query_url).netloc
+        host = _host(url)
         innermost = _innermost(error)
         cause = _one_line(_CONNECTION.sub("", str(innermost))) or type(innermost).__name__
         # Other errors of TLS, such as a peer that closes amid the handshake, are faults of the network.
@@ -127,7 +127,7 @@ class Transport:
             return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(cause)}")
         if isinstance(error, requests.exceptions.ReadTimeout):
             return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
-        if not self._has_answered and _never_connected(error):
+        if host not in self._answered and _never_connected(error):
             return UnreachableError(f"{what}: cannot reach {host} ({cause}): check network, MP_REGION and MP_*_URL")
         if isinstance(
             error,
@@ -247,6 +247,10 @@ def _error_text(response: requests.Response) -> str:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _ERROR_TEXT_LENGTH else line[:_ERROR_TEXT_LENGTH] + "..."
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
 
 
 def _innermost(error: BaseException) -> BaseException:
