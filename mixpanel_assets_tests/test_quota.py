@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mixpanel_assets import settings
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError
 from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
 from mixpanel_assets.mixpanel.rate_limits import RateLimits
@@ -352,6 +353,18 @@ def test_a_429_for_the_hour_that_names_no_time_is_not_asked_again_in_seconds(
         with pytest.raises(QuotaError):
             client.query_engage_page(page, session_id=session)
     assert sandbox.journal.count(status=429) == 2
+    client.close()
+
+
+def test_what_the_ledger_refuses_is_no_attempt(sandbox: Sandbox) -> None:
+    """Red when each call of the function is one: metadata and picture would show requests that nobody sent."""
+    client = client_of(Ledger())
+    retrier = client.retrier(logging.getLogger("test_quota"))
+    spend(client.queries, 59)
+    client.fetch_page(ProfileQuery(), 0, None, retrier)
+    with pytest.raises(QuotaError):
+        client.fetch_page(ProfileQuery(), 0, None, retrier)
+    assert len(retrier.attempts) == len(sandbox.journal.requests) == 1
     client.close()
 
 

@@ -43,6 +43,10 @@ create table if not exists learned (account text primary key, hourly_limit integ
 """
 
 
+class NotSentError(QuotaError):
+    """The ledger itself refuses: Mixpanel was not asked."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """What is left of the hour.
@@ -167,7 +171,7 @@ class Account:
             session_page: Whether it belongs to an open session.
 
         Raises:
-            QuotaError: it would be too much, or the server said so; `retry_after` says when there is room again.
+            NotSentError: it would be too much, or the server said so; `retry_after` says when there is room again.
         """
         with self._ledger.transaction() as connection:
             if session_page and not self._session_pages_count(connection):
@@ -273,10 +277,10 @@ class Account:
         columns = ", ".join(f"{name} = ?" for name in values)
         connection.execute(f"update learned set {columns} where account = ?", [*values.values(), self._name])
 
-    def _too_much(self, what: str, standing: Standing) -> QuotaError:
+    def _too_much(self, what: str, standing: Standing) -> NotSentError:
         wait = standing.wait_for(1)
         at = time.strftime("%H:%M UTC", time.gmtime(self._ledger.clock() + wait))
-        return QuotaError(
+        return NotSentError(
             f"{what}: all {standing.limit} requests of the hour are spent, room again in {wait:.0f} s ({at}): sync "
             "later, or with on_quota=wait",
             wait,

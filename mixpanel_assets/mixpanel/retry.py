@@ -15,6 +15,7 @@ import tenacity
 
 from mixpanel_assets.errors import Cancelled, MixpanelError, QuotaError, TransientError
 from mixpanel_assets.mixpanel.http import UnreachableError
+from mixpanel_assets.mixpanel.quota import NotSentError
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class Attempt:
 
 
 class Retrier:
-    """Calls a function until it succeeds or the policy says stop, and remembers each attempt.
+    """Calls a function until it succeeds or the policy says stop, and remembers each attempt that sent a request.
 
     `counted_requests` is for the caller's use: how many of them went against the hourly quota.
 
@@ -102,13 +103,15 @@ class Retrier:
             raise Cancelled("cancelled before the request was sent")
         started_at = datetime.datetime.now(datetime.timezone.utc)
         error: str | None = None
+        sent = True
         try:
             return function()
         except MixpanelError as failure:
-            error = str(failure)
+            error, sent = str(failure), not isinstance(failure, NotSentError)
             raise
         finally:
-            self.attempts.append(Attempt(started_at, datetime.datetime.now(datetime.timezone.utc), error))
+            if sent:
+                self.attempts.append(Attempt(started_at, datetime.datetime.now(datetime.timezone.utc), error))
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         backoff = tenacity.wait_exponential(multiplier=self._policy.base_seconds, max=self._policy.max_backoff_seconds)
