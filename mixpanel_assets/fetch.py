@@ -119,7 +119,7 @@ def fetch_events(
         from_date: First day, as text (2026-01-31) or date.
         to_date: Last day, included.
         parallel: Fetch several chunks at a time; the table is the same either way.
-        max_workers: Chunks at a time, 1 to 10 (default 10); more are capped with a warning.
+        max_workers: Chunks at a time, 1 to 20 (default 10); more are capped with a warning.
         chunk_days: Days per request, 1 to 100.
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
