@@ -13,7 +13,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on what the person who runs it has exported."""
     for name in list(os.environ):
-        if name.startswith(("MP_", "DAGSTER_")):
+        if name.startswith(("MP_", "DAGSTER_")) or name.upper().endswith(("_PROXY", "_CA_BUNDLE")):
             monkeypatch.delenv(name)
 
 

@@ -12,6 +12,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, T
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets_tests.tls import sandbox_behind_tls
+from mixpanel_assets_tests.tls import CERTIFICATE, ConnectProxy, sandbox_behind_tls
 
 SECRET = "s3cret-marker"
 # The first wait is 2 to 3 s, the next 4 to 5.
@@ -236,6 +237,71 @@ class TestTls:
         assert len(asked.waits) == 2
 
 
+class TestProxy:
+    @pytest.fixture
+    def https(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Project]:
+        """A project behind TLS that is trusted, and a .netrc that knows other credentials for it."""
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        sandbox = Sandbox(Population(30), page_size=10, secret=SECRET)
+        with sandbox_behind_tls(sandbox) as url:
+            yield replace(project(sandbox), query_url=f"{url}/api/query")
+
+    def test_is_used_and_sees_nothing(self, sandbox: Sandbox, https: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Red without trust_env (the certificate is refused), and without session.auth (.netrc answers).
+        with ConnectProxy() as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            asked = ask(sandbox, of=https)
+        assert asked.page is not None, asked.error
+        assert proxy.heard.startswith(b"CONNECT 127.0.0.1:")
+        assert SECRET.encode() not in proxy.heard
+        assert base64.b64encode(f"{https.username}:{SECRET}".encode()) not in proxy.heard
+
+    def test_is_left_out_for_hosts_that_need_none(
+        self, sandbox: Sandbox, https: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with ConnectProxy() as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            assert ask(sandbox, of=https).page is not None
+        assert proxy.heard == b""
+
+    def test_that_refuses_is_named_without_its_password(
+        self, sandbox: Sandbox, https: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with ConnectProxy(refuses=True) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            asked = ask(sandbox, of=https)
+        assert isinstance(asked.error, UnreachableError)
+        assert str(asked.error).endswith("407 Proxy Authentication Required): check the proxy")
+
+    @pytest.mark.parametrize("address", ["user:marker#@proxy", "user:marker@[proxy", "user:marker\u2019@proxy"])
+    def test_that_cannot_be_read_is_not_quoted(
+        self, sandbox: Sandbox, https: Project, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        # Red with the cause in the error: urllib3 quotes the address, its later versions what they take for the host.
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        asked = ask(sandbox, of=https)
+        assert "cannot be sent" in str(asked.error)
+        assert str(asked.error).endswith("check MP_*_URL and HTTPS_PROXY")
+        assert "marker" not in str(asked.error)
+
+    def test_a_bundle_of_certificates_that_is_not_there_is_one_line(
+        self, sandbox: Sandbox, https: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Red when only the errors of requests are caught: this one is Python's.
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+        assert "cannot be sent: Could not find a suitable TLS CA" in str(ask(sandbox, of=https).error)
+
+    def test_for_plain_http_is_not_used(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Red with trust_env: the proxy is asked, and sees the credentials.
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert ask(sandbox).page is not None
+
+
 class _HangUp(socketserver.BaseRequestHandler):
     """Hears the client out, and says nothing."""
 
@@ -277,14 +343,6 @@ class TestSecrets:
         with Sandbox(Population(3), secret=secret) as other:
             client = MixpanelClient(replace(project(other), secret=secret), policy=RetryPolicy(max_attempts=1))
             assert client.fetch_page(ProfileQuery(), 0, None, client.retrier(_log())).served == 3
-
-    def test_the_environment_cannot_send_requests_elsewhere(
-        self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # Red without trust_env = False: the proxy is asked, and sees the credentials.
-        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(name, "http://127.0.0.1:9")
-        assert ask(sandbox).page is not None
 
 
 def test_a_page_that_never_ends_is_given_up(sandbox: Sandbox) -> None:

@@ -67,7 +67,10 @@ class Request:
 
 
 class Transport:
-    """Sends requests for one project, each through a `requests.Session` that nobody else uses meanwhile."""
+    """Sends requests for one project, each through a `requests.Session` that sends no other before the answer begins.
+
+    Bodies are read later: a response keeps its connection, and the session's next request takes another.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,9 @@ class Transport:
         """
         try:
             with self._session() as session:
+                # HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE hold where TLS hides the credentials from the proxy; one
+                # for plain http would see them. .netrc replaces none: requests asks it only where no auth is set.
+                session.trust_env = urlsplit(request.url).scheme == "https"
                 response = session.request(
                     request.method,
                     request.url,
@@ -100,7 +106,7 @@ class Transport:
                     allow_redirects=False,
                     stream=True,
                 )
-        except requests.RequestException as error:
+        except (OSError, ValueError) as error:  # Not only of requests: a missing file of certificates, a bad address.
             raise self._network_error(error, request.url, request.what) from None
         self._answered.add(_host(request.url))
         heard(response.status_code, rate_limits.parse(response.headers))
@@ -120,15 +126,24 @@ class Transport:
     def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
         host = _host(url)
+        if isinstance(error, ValueError):
+            # Not quoted: it may be the proxy's address, with a password in it.
+            name = type(error).__name__
+            return FatalError(f"{what}: the request cannot be sent ({name}): check MP_*_URL and HTTPS_PROXY")
         innermost = _innermost(error)
-        cause = _one_line(_CONNECTION.sub("", str(innermost))) or type(innermost).__name__
+        cause = self.redact(_one_line(_CONNECTION.sub("", str(innermost))) or type(innermost).__name__)
         # Other errors of TLS, such as a peer that closes amid the handshake, are faults of the network.
         if isinstance(innermost, ssl.SSLCertVerificationError):
-            return FatalError(f"{what}: the TLS certificate of {host} was refused: {self.redact(cause)}")
+            return FatalError(
+                f"{what}: the TLS certificate of {host} was refused: {cause}: if your network inspects TLS, name its "
+                "certificate in REQUESTS_CA_BUNDLE"
+            )
         if isinstance(error, requests.exceptions.ReadTimeout):
             return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
         if host not in self._answered and _never_connected(error):
-            return UnreachableError(f"{what}: cannot reach {host} ({cause}): check network, MP_REGION and MP_*_URL")
+            by_proxy = isinstance(error, requests.exceptions.ProxyError)
+            suspects = "the proxy" if by_proxy else "network, MP_REGION and MP_*_URL"
+            return UnreachableError(f"{what}: cannot reach {host} ({cause}): check {suspects}")
         if isinstance(
             error,
             (
@@ -137,8 +152,8 @@ class Transport:
                 requests.exceptions.ContentDecodingError,
             ),
         ):
-            return TransientError(f"{what}: the connection broke off ({self.redact(cause)})")
-        return FatalError(f"{what}: the request cannot be sent: {self.redact(cause)}")
+            return TransientError(f"{what}: the connection broke off ({cause})")
+        return FatalError(f"{what}: the request cannot be sent: {cause}")
 
     def redact(self, text: str) -> str:
         """The text without the credentials, whichever way a server or library may have quoted them."""
@@ -170,8 +185,6 @@ class Transport:
 
     def _new_session(self) -> requests.Session:
         session = requests.Session()
-        # A proxy or .netrc from the environment could see or replace the credentials.
-        session.trust_env = False
         # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
         session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
         session.headers["User-Agent"] = "mixpanel-assets"
@@ -263,7 +276,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _never_connected(error: Exception) -> bool:
-    if isinstance(error, requests.exceptions.ConnectTimeout):
+    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
         return True
     text = repr(error)
     return "NewConnectionError" in text or "NameResolutionError" in text
