@@ -152,6 +152,20 @@ class TestBrokenExports:
         assert "\n" not in result.error
         assert fetch.files() == []
 
+    def test_a_short_body_that_ends_with_a_line_is_broken(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red with urllib3 1.26, which streams what comes and does not look at Content-Length."""
+        line = ("a", '{"time":1}')
+        with Sandbox(Population(events_per_day=0), chunked=False) as sandbox:
+            sandbox.population.replace_events(DAY, [line] * 8)
+            sandbox.faults = [Fault("export", "short-body", keep=0.5, times=None)]
+            for name, value in sandbox.environment.items():
+                monkeypatch.setenv(name, value)
+            result = Fetch(tmp_path)(DAY, DAY)
+        assert not result.came
+        assert "the export broke off: " in str(result.error)
+
     def test_a_body_without_framing_is_refused_even_when_it_is_whole(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault("export", "no-framing", keep=1.0, times=None)]
         assert "its end cannot be told" in str(fetch().error)
