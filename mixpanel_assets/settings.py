@@ -110,7 +110,8 @@ def events_start_date() -> datetime.date:
 
 def _names(variable: str) -> tuple[str, ...]:
     text = _variable(variable)
-    if not text.startswith("["):
+    # What begins otherwise is meant to be JSON: taken for a name, it would leave everything in.
+    if not text.startswith(("[", "{", '"', "'")):
         return tuple(name.strip() for name in text.split(",") if name.strip())
     try:
         return tuple(msgspec.json.decode(text, type=list[str]))

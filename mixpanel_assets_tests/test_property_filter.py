@@ -165,8 +165,11 @@ class TestSettings:
         assert of_run.kept() == PropertyFilter(("x",), ("$email", "$phone"), ("a, b", "x"))
         monkeypatch.setenv("MP_INCLUDE_PROPERTIES", "x,y")
         assert SyncConfig(include_properties=["y", "z"]).kept().include == ("y",)
-        monkeypatch.setenv("MP_HASH_PROPERTIES", "[a]")
-        with pytest.raises(ConfigurationError, match="MP_HASH_PROPERTIES is no list of names"):
+
+    @pytest.mark.parametrize("text", ["[a]", "[1]", '"$email"', "'$email'", '{"$email":1}'])
+    def test_a_list_that_would_leave_everything_in_is_refused(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setenv("MP_EXCLUDE_PROPERTIES", text)
+        with pytest.raises(ConfigurationError, match="MP_EXCLUDE_PROPERTIES is no list of names"):
             settings.property_filter()
 
 
