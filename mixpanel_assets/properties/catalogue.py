@@ -10,7 +10,6 @@ Counting is counting.py's, and names are naming.py's. Opening and committing are
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ import duckdb
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.properties import counting, naming, statistics
 from mixpanel_assets.properties.sources import Source
-from mixpanel_assets.warehouse.database import count, table_exists
+from mixpanel_assets.warehouse.database import bound_memory, count, table_exists
 
 COLUMNS_TABLE = "property_columns"
 # A property of events is current if it came within the newest days; old days keep those that have gone out of use.
@@ -27,7 +26,6 @@ CURRENT_DAYS = 7
 # A million events with 300 properties took 353 MB; what grows with their number DuckDB writes to disk. Rows that hold
 # 100 kB of JSON on average need more, since it reads 2,048 at a time.
 MEMORY_MB = 400
-_MOST_THREADS = 4
 
 # The first type that takes all kinds seen; VARCHAR takes whatever is left. A double takes no integer beyond 2^53.
 _TYPES = (
@@ -65,7 +63,7 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source, memory_mb: int
         raise WarehouseError(
             f"there is no table mixpanel.{source.table} yet: materialize mixpanel/{source.table} first"
         )
-    _be_frugal(connection, memory_mb)
+    bound_memory(connection, memory_mb)
     _create_tables(connection, source)
     counting.count_days(connection, source) if source.by_event else counting.count_rows(connection, source)
     name_columns(connection, source.table, _unnamed(connection, source), taken=(*source.columns, "properties"))
@@ -95,12 +93,6 @@ def create_columns_table(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create table if not exists {COLUMNS_TABLE} (owner varchar, name varchar, column_name varchar, place bigint)"
     )
-
-
-def _be_frugal(connection: duckdb.DuckDBPyConnection, memory_mb: int) -> None:
-    connection.execute(f"set threads = {min(os.cpu_count() or 1, _MOST_THREADS)}")
-    connection.execute(f"set memory_limit = '{memory_mb}MB'")
-    connection.execute("set preserve_insertion_order = false")
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

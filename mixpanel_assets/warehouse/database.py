@@ -7,6 +7,7 @@ readers.
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
+import os
 import re
 import threading
 import time
@@ -27,6 +28,8 @@ LOCK_WAIT_SECONDS = 60.0
 # Before the first request, a file that stays locked is more likely left open somewhere: say so soon.
 PREFLIGHT_WAIT_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.2
+# Each holds some 30 MB while it inserts.
+_MOST_THREADS = 4
 # What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
@@ -159,6 +162,14 @@ def compression(connection: duckdb.DuckDBPyConnection) -> str:
     [(version,)] = connection.execute(_STORAGE).fetchall()
     found = re.match(r"v(\d+)\.(\d+)", version or "")
     return "using compression zstd" if found and (int(found[1]), int(found[2])) >= (1, 2) else ""
+
+
+def bound_memory(connection: duckdb.DuckDBPyConnection, megabytes: int) -> None:
+    """Keep DuckDB's memory within so much, whatever the number of rows: what exceeds it is written out."""
+    connection.execute(f"set threads = {min(os.cpu_count() or 1, _MOST_THREADS)}")
+    connection.execute(f"set memory_limit = '{megabytes}MB'")
+    # The order of rows means nothing here, and keeping it costs memory.
+    connection.execute("set preserve_insertion_order = false")
 
 
 def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:

@@ -7,7 +7,6 @@ are database.py's; what a staged file holds is event_columns.py's, which has pro
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +15,13 @@ import duckdb
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.warehouse.database import compression, count
+from mixpanel_assets.warehouse.database import bound_memory, compression, count
 from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
 TABLE = "events"
 DAYS_TABLE = "event_days"
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
 _MEMORY_MB = 400
-_MOST_THREADS = 4
 _STAGED_DAYS = "(select day from staged_days)"
 _ROWS_BY_DAY = f"select event_time::date as day, count(*) as rows from {TABLE} group by all"
 ROWS_OUTSIDE_THEIR_DAYS = (
@@ -86,7 +84,7 @@ class StoredEvents:
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
     """Bring staged ranges into the table, within the caller's transaction."""
-    _be_frugal(connection)
+    bound_memory(connection, _MEMORY_MB)
     _create_tables(connection)
     for query in dict.fromkeys(part.query for part in staged.ranges):
         alike = tuple(part for part in staged.ranges if part.query == query)
@@ -136,14 +134,6 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz)"
     )
     create_rejected_rows(connection)
-
-
-def _be_frugal(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bound DuckDB's memory, whatever the number of rows."""
-    connection.execute(f"set threads = {min(os.cpu_count() or 1, _MOST_THREADS)}")
-    connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'")
-    # The order of rows means nothing here, and keeping it costs memory.
-    connection.execute("set preserve_insertion_order = false")
 
 
 def _note_staged(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
