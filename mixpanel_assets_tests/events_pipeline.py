@@ -22,14 +22,11 @@ from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
-SYNC, RETRY = "sync_events", "retry_failed_event_ranges"
+SYNC, RETRY = "sync_recent_events", "retry_failed_event_ranges"
 FIRST = "2026-01-01"
 
-defs = dg.Definitions.merge(
-    # Retries wait milliseconds instead of seconds; all else is as people run it.
-    build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0.01, max_attempts=2)}),
-    dg.Definitions(jobs=[dg.define_asset_job(SYNC, selection=dg.AssetSelection.assets(EVENTS_KEY))]),
-)
+# Retries wait milliseconds instead of seconds; all else is as people run it.
+defs = build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0.01, max_attempts=2)})
 
 
 @dataclass(frozen=True)

@@ -359,7 +359,7 @@ class TestPartialFailure:
 
 def _run_that_dies(pipeline: EventsPipeline, config: dict[str, object], tags: dict[str, str]) -> str:
     with contextlib.suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        pipeline.run("sync_events", config, tags=tags)
+        pipeline.run("sync_recent_events", config, tags=tags)
     [run] = pipeline.instance.get_runs(limit=1)
     if not run.is_finished:
         pipeline.instance.report_run_failed(run)
