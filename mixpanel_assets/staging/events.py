@@ -68,6 +68,10 @@ class RangeResult:
         return self.error is None
 
 
+# Made here for the same reason as those of pages.py.
+_range_result = msgspec.json.Decoder(RangeResult)
+
+
 class EventsFolder:
     """The files of one run."""
 
@@ -113,13 +117,13 @@ class EventsFolder:
 
     def staged(self, wanted: RangeResult) -> RangeResult | None:
         """The range with the days and the query of another, if it is here, and whole."""
-        result = read_manifest(self._manifest(wanted), RangeResult)
+        result = read_manifest(self._manifest(wanted), _range_result)
         alike = result is not None and result.query == wanted.query and self.holds(result)
         return result if alike else None
 
     def results(self) -> list[RangeResult]:
         """All ranges that are here, and whole."""
-        found = [read_manifest(file, RangeResult) for file in sorted(self.path.glob("*_*.json"))]
+        found = [read_manifest(file, _range_result) for file in sorted(self.path.glob("*_*.json"))]
         return [result for result in found if result is not None and self.holds(result)]
 
     def take_over(self, result: RangeResult, other: "EventsFolder") -> RangeResult | None:

@@ -114,6 +114,12 @@ class _Line(msgspec.Struct, gc=False):
     properties: str | None
 
 
+# Made here, and not by the first step that reads: msgspec crashes when threads look into a class for the first time
+# together.
+_snapshot = msgspec.json.Decoder(Snapshot)
+_page_result = msgspec.json.Decoder(PageResult)
+
+
 class SnapshotFolder:
     """The files of one snapshot."""
 
@@ -127,7 +133,7 @@ class SnapshotFolder:
 
     def read_snapshot(self) -> Snapshot | None:
         """What page 0 said, or None if these files are gone."""
-        return read_manifest(self.path / "snapshot.json", Snapshot)
+        return read_manifest(self.path / "snapshot.json", _snapshot)
 
     def write_page(self, page: EngagePage, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
         """Stage the rows of a page; the result's manifest is written last."""
@@ -161,7 +167,7 @@ class SnapshotFolder:
 
     def read_page(self, page: int) -> PageResult | None:
         """The result of a page whose file is here, and whole."""
-        result = read_manifest(self._manifest(page), PageResult)
+        result = read_manifest(self._manifest(page), _page_result)
         rows_file = self.rows_file(page)
         is_whole = result is not None and rows_file.is_file() and rows_file.stat().st_size == result.bytes
         return result if is_whole else None
@@ -239,10 +245,10 @@ def _lines(rows: Iterable[_Line | dict[str, Any]]) -> bytes:
     return msgspec.json.Encoder().encode_lines(rows)
 
 
-def read_manifest(file: Path, type_: type[T]) -> T | None:
+def read_manifest(file: Path, decoder: "msgspec.json.Decoder[T]") -> T | None:
     """What a manifest holds; None if it is not there, or no longer what this version writes."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=type_)
+        return decoder.decode(file.read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
