@@ -140,11 +140,12 @@ class TestBrokenExports:
         assert len(sandbox.journal.requests) == 2
         assert fetch.staged(result) == served(sandbox, DAY, NEXT)
 
-    @pytest.mark.parametrize("fault", [*BROKEN, "no-final-chunk", "gzip-cut", "no-framing"])
+    @pytest.mark.parametrize("fault", [*BROKEN, "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing"])
     def test_what_stays_broken_is_a_failure_with_a_reason_and_leaves_nothing(
         self, fetch: Fetch, sandbox: Sandbox, fault: str
     ) -> None:
-        """Red per guard: without `member.eof` (gzip-cut), without `framed` (no-framing)."""
+        """Red per guard: without `member.eof` (gzip-cut), without `framed` (no-framing), and, with urllib3's own
+        ValueError, without that in `_content` (bad-chunk)."""
         sandbox.faults = [Fault("export", fault, times=None)]
         result = fetch(attempts=2)
         assert not result.came

@@ -93,18 +93,23 @@ def save_body(response: requests.Response, what: str, file: Sink, stop: threadin
     """
     lines, last = 0, b"\n"
     with response:
-        try:
-            for block in _decoded(response, what):
-                if stop.is_set():
-                    raise Cancelled(f"{what}: cancelled while it came")
-                file.write(block)
-                lines += block.count(b"\n")
-                last = block[-1:]
-        except (urllib3.exceptions.HTTPError, IsalError) as error:  # type: ignore[misc]  # its stub calls it no class
-            raise BrokenExportError(f"{what}: the export broke off: {' '.join(str(error).split())}") from None
+        for block in _content(response, what):
+            if stop.is_set():
+                raise Cancelled(f"{what}: cancelled while it came")
+            file.write(block)
+            lines += block.count(b"\n")
+            last = block[-1:]
     if last != b"\n":
         raise BrokenExportError(f"{what}: the export broke off amid line {lines + 1}")
     return lines
+
+
+def _content(response: requests.Response, what: str) -> Iterator[bytes]:
+    try:
+        yield from _decoded(response, what)
+    # ValueError is what urllib3 leaves of a chunk with a negative size.
+    except (urllib3.exceptions.HTTPError, IsalError, ValueError) as error:  # type: ignore[misc]  # its stub: no class
+        raise BrokenExportError(f"{what}: the export broke off: {' '.join(str(error).split())}") from None
 
 
 def _decoded(response: requests.Response, what: str) -> Iterator[bytes]:

@@ -122,6 +122,8 @@ class Transport:
                 return response.content
         except requests.RequestException as error:
             raise self._network_error(error, response.url, what) from None
+        except ValueError as error:  # What urllib3 leaves of a chunk with a negative size.
+            raise TransientError(f"{what}: the connection broke off ({error})") from None
 
     def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""

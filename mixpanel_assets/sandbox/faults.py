@@ -20,6 +20,7 @@ and is not used up, happens to it.
     reset                RST amid the body                                                  keep
     short-body           Content-Length larger than the body, then a close                  keep
     no-final-chunk       chunked, closed before the last chunk                              keep
+    bad-chunk            chunked, a chunk of negative size after the part that arrives      keep
     gzip-cut             a gzip stream cut inside correct framing                           keep
     no-framing           neither length nor chunks: cut, and closed as if complete          keep (1.0: whole)
     trickle              the true answer, its body spread over `seconds`
@@ -47,7 +48,7 @@ from typing import Any
 
 from mixpanel_assets.sandbox.wire import Damage
 
-WIRE = frozenset({"drop", "reset", "short-body", "no-final-chunk", "gzip-cut", "no-framing", "trickle"})
+WIRE = frozenset({"drop", "reset", "short-body", "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing", "trickle"})
 LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
 WHOLE = ERRORS | {"status", "limited", "json-error-200", "not-json"}

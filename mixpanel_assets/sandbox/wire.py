@@ -18,6 +18,7 @@ from mixpanel_assets.sandbox.replies import Reply
 # Mixpanel compresses bodies above this size, when asked to.
 _WORTH_GZIP = 1400
 _TRICKLES = 20
+_CHUNKED = frozenset({"no-final-chunk", "bad-chunk"})
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,10 @@ class Wire:
             self._start(reply, zipped=zipped, size=len(body))
             return self._trickle(body, damage.seconds)
         self._start(reply, zipped=zipped, framed=damage.kind != "no-framing", size=_announced(body, damage))
-        self._write(_chunk(part) if damage.kind == "no-final-chunk" else part)
+        self._write(_chunk(part) if damage.kind in _CHUNKED else part)
         self.leaving(len(part))
+        if damage.kind == "bad-chunk":
+            self._write(b"-5\r\n")
         if damage.kind == "reset":
             _reset_on_close(self.handler.connection)
         return self._hang_up()
@@ -127,7 +130,7 @@ class Wire:
 
 
 def _announced(body: bytes, damage: Damage) -> int | None:
-    return None if damage.kind in ("no-final-chunk", "no-framing") else len(body)
+    return None if damage.kind in {*_CHUNKED, "no-framing"} else len(body)
 
 
 def _chunk(block: bytes) -> bytes:

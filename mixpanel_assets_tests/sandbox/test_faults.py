@@ -171,6 +171,12 @@ class TestFaultsOnTheWire:
         assert "transfer-encoding: chunked" in head
         assert rest == rest[: int(size, 16)] + b"\r\n"
 
+    def test_a_chunk_of_negative_size(self, caller: Caller) -> None:
+        with_fault(caller, "bad-chunk")
+        head, body = self.head_and_body(caller.raw_engage()[0])
+        assert "transfer-encoding: chunked" in head
+        assert body.endswith(b"\r\n-5\r\n")
+
     def test_no_framing_at_all(self, caller: Caller) -> None:
         with_fault(caller, "no-framing", keep=1.0)
         head, body = self.head_and_body(caller.raw_engage()[0])
@@ -221,6 +227,6 @@ class TestFaultsOnTheWire:
             path = caller.export_path() if endpoint == "export" else None
             try:
                 caller.call("GET", path) if path else caller.engage(page=0)
-            except (http.client.HTTPException, ConnectionError):
-                assert kind in {"drop", "reset", "short-body", "no-final-chunk"}
+            except (http.client.HTTPException, ConnectionError, ValueError):
+                assert kind in {"drop", "reset", "short-body", "no-final-chunk", "bad-chunk"}
         assert caller.sandbox.errors == []
