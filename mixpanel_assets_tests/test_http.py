@@ -148,6 +148,7 @@ TABLE = [
     Row("reset", TransientError, 3, OWN, "the connection broke off"),
     Row("short-body", TransientError, 3, OWN, "the connection broke off"),
     Row("no-final-chunk", TransientError, 3, OWN, "the connection broke off"),
+    Row("bad-length", MalformedPageError, 3, OWN),
     Row("bad-chunk", TransientError, 3, OWN, "page 0: the connection broke off"),
     Row("gzip-cut", TransientError, 3, OWN),
     Row("no-framing", MalformedPageError, 3, OWN),

@@ -116,7 +116,9 @@ def _decoded(response: requests.Response, what: str) -> Iterator[bytes]:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     # Not response.iter_content: it takes a gzip stream that stops early for a complete one.
     blocks = response.raw.stream(_BLOCK, decode_content=False)
-    framed = "Content-Length" in response.headers or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+    chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+    # The length as urllib3 holds the body to it: none where Content-Length is no number, or a negative one.
+    framed = chunked or response.raw.length_remaining is not None
     if not framed:
         raise BrokenExportError(f"{what}: the answer has neither length nor chunks, so its end cannot be told")
     if encoding == "gzip":

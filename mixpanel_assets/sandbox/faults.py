@@ -19,6 +19,7 @@ and is not used up, happens to it.
     drop                 the connection closes before any header
     reset                RST amid the body                                                  keep
     short-body           Content-Length larger than the body, then a close                  keep
+    bad-length           Content-Length: -1, the body cut, then a close                      keep
     no-final-chunk       chunked, closed before the last chunk                              keep
     bad-chunk            chunked, a chunk of negative size after the part that arrives      keep
     gzip-cut             a gzip stream cut inside correct framing                           keep
@@ -48,7 +49,9 @@ from typing import Any
 
 from mixpanel_assets.sandbox.wire import Damage
 
-WIRE = frozenset({"drop", "reset", "short-body", "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing", "trickle"})
+WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
+    *("gzip-cut", "no-framing", "trickle"),
+}
 LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
 WHOLE = ERRORS | {"status", "limited", "json-error-200", "not-json"}

@@ -130,6 +130,8 @@ class Wire:
 
 
 def _announced(body: bytes, damage: Damage) -> int | None:
+    if damage.kind == "bad-length":
+        return -1
     return None if damage.kind in {*_CHUNKED, "no-framing"} else len(body)
 
 

@@ -164,6 +164,12 @@ class TestFaultsOnTheWire:
         length = int(head.split("content-length: ")[1].split("\r\n")[0])
         assert len(body) == int(length * 0.9)
 
+    def test_a_length_that_is_none(self, caller: Caller) -> None:
+        with_fault(caller, "bad-length", keep=1.0)
+        head, body = self.head_and_body(caller.raw_engage()[0])
+        assert head.endswith("content-length: -1")
+        assert json.loads(body)["total"] == 25
+
     def test_chunks_without_the_last(self, caller: Caller) -> None:
         with_fault(caller, "no-final-chunk")
         head, body = self.head_and_body(caller.raw_engage()[0])
