@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+# Beyond these a header makes no sense. Ten thousand are nearly three a second, all that Mixpanel's exports take.
+_MOST_REQUESTS = 10_000
+_LONGEST_WINDOW_SECONDS = 24 * 3600
 _ITEM = re.compile(r'"(?P<policy>[^"]+)"(?P<parameters>(?:;\s*\w+=[^;,]*)*)')
 _PARAMETER = re.compile(r";\s*(\w+)=([^;,]*)")
 _IN_LAST_HOUR = re.compile(r"(\d+)/(\d+) queries running in the last hour")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class RateLimits:
 
 
 def parse(headers: Mapping[str, str]) -> RateLimits:
-    """Read RateLimit, RateLimit-Policy and Retry-After; unreadable parts count as absent."""
+    """Read RateLimit, RateLimit-Policy and Retry-After; parts that are unreadable or make no sense count as absent."""
     policy = _items(headers.get("RateLimit-Policy", ""))
     state = _items(headers.get("RateLimit", ""))
     window_policy, window = policy.get("project", {}), state.get("project", {})
     return RateLimits(
-        hourly_limit=window_policy.get("q"),
-        window_seconds=window_policy.get("w"),
+        hourly_limit=_up_to(_MOST_REQUESTS, window_policy.get("q")),
+        window_seconds=_up_to(_LONGEST_WINDOW_SECONDS, window_policy.get("w")),
         hourly_remaining=window.get("r"),
         reset_seconds=window.get("t"),
         retry_after=_seconds(headers.get("Retry-After")),
@@ -65,7 +69,9 @@ def is_hourly(limits: RateLimits, text: str) -> bool:
 
 def _items(header: str) -> dict[str, dict[str, int]]:
     return {
-        item["policy"]: {name: int(value) for name, value in _PARAMETER.findall(item["parameters"]) if value.isdigit()}
+        item["policy"]: {
+            name: int(value) for name, value in _PARAMETER.findall(item["parameters"]) if _NUMBER.fullmatch(value)
+        }
         for item in _ITEM.finditer(header)
     }
 
@@ -76,13 +82,17 @@ def _seconds(text: str | None) -> float | None:
         seconds = float(text or "")
     except ValueError:
         return _seconds_until(text or "")
+def _up_to(most: int, value: int | None) -> int | None:
+    return value if value is not None and value <= most else None
+
+
     return seconds if 0 <= seconds < float("inf") else None
 
 
 def _seconds_until(date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
