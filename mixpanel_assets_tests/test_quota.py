@@ -21,7 +21,7 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
-from mixpanel_assets.mixpanel.rate_limits import RateLimits
+from mixpanel_assets.mixpanel.rate_limits import RateLimits, parse
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
@@ -139,11 +139,11 @@ def test_requests_of_others_are_seen_in_what_the_server_has_left(account: Accoun
     assert account.standing().left == 11, "our own count is never more generous than itself"
 
 
-@pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, HOUR + MARGIN_SECONDS)])
+@pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, HOUR + MARGIN_SECONDS), (3_600_000, HOUR)])
 def test_a_good_answer_that_leaves_nothing_of_the_hour_is_believed(
     account: Account, clock: Clock, reset: int | None, wait: float
 ) -> None:
-    """Red when 0 is taken for no word, and when the time that comes with it is."""
+    """Red when 0 is taken for no word, when the time that comes with it is, and without the window as a bound of it."""
     account.take("page 0").heard(200, RateLimits(hourly_remaining=0, reset_seconds=reset))
     assert account.standing().left == 0
     assert account.standing().wait_for(1) == pytest.approx(wait)
@@ -198,6 +198,28 @@ def test_a_clock_that_was_set_back_does_not_lock_the_ledger(account: Account, cl
     spend(account, 60)
     clock.now -= 24 * HOUR
     assert account.standing().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
+
+
+@pytest.mark.parametrize("ahead", [30 * 24 * HOUR, 1e18])
+def test_a_block_noted_by_a_clock_that_was_set_back_ends_within_the_hour(
+    account: Account, clock: Clock, ahead: float
+) -> None:
+    """Red without the correction of such a block: it would last for a month; and if it is not kept, for it would begin
+    anew with each look."""
+    now = clock.now
+    clock.now += ahead
+    account.take("page 0").refused(HOUR)
+    clock.now = now
+    assert account.standing().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
+    clock.now += HOUR + MARGIN_SECONDS
+    account.take("page 0")
+
+
+def test_a_limit_that_makes_no_sense_is_none(account: Account) -> None:
+    """Red when any number is believed: one entry for each of three million requests that others seem to have sent."""
+    headers = {"RateLimit-Policy": '"project";q=3000000;w=3600', "RateLimit": '"project";r=1;t=1'}
+    account.take("page 0").heard(200, parse(headers))
+    assert (account.standing().limit, account.standing().used) == (60, 59)
 
 
 def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path: Path) -> None:
@@ -324,15 +346,19 @@ def test_a_refused_and_an_unreachable_request_do_not_count(sandbox: Sandbox, mon
     client.close()
 
 
-def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(sandbox: Sandbox, clock: Clock) -> None:
-    """Red without the loop in `Retrier.call`; `stop` (the default) raises instead."""
-    sandbox.faults.append(Fault("engage", "limited:window", times=1, retry_after=1234))
+@pytest.mark.parametrize(("retry_after", "wait"), [(1234, 1234), (10**12, HOUR)])
+def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(
+    sandbox: Sandbox, clock: Clock, retry_after: int, wait: float
+) -> None:
+    """Red without the loop in `Retrier.call`; `stop` (the default) raises instead. Red without a bound: no thread can
+    wait for so long, which is an OverflowError."""
+    sandbox.faults.append(Fault("engage", "limited:window", times=1, retry_after=retry_after))
     ledger = Ledger(clock=clock)
     client = client_of(ledger, Stop(clock))
     with pytest.raises(QuotaError):
         client.query_engage_page(0)
     assert len(client.waiting_for_quota().query_engage_page(0)["results"]) == 10
-    assert clock.waits == [pytest.approx(1234)]
+    assert clock.waits == [pytest.approx(wait)]
     client.close()
 
 

@@ -21,11 +21,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mixpanel_assets.errors import ConfigurationError, QuotaError
-from mixpanel_assets.mixpanel.rate_limits import RateLimits
+from mixpanel_assets.mixpanel.rate_limits import DEFAULT_WINDOW_SECONDS, RateLimits
 
 LEDGER_FILE = "quota.sqlite"
 DEFAULT_LIMIT = 60
-DEFAULT_WINDOW_SECONDS = 3600.0
 # Our clock and the server's differ, and it counts a request when it arrives: of twenty exports that wait for their
 # turn to start, the last after 7 s.
 MARGIN_SECONDS = 10.0
@@ -230,7 +229,11 @@ class Account:
     def _standing(self, connection: sqlite3.Connection) -> Standing:
         now = self._ledger.clock()
         limit, window, blocked_until = self._limits(connection, now)
-        # Entries from the future come from a clock that was set back.
+        # What lies too far ahead was noted by a clock that was set back.
+        latest = now + max(window, DEFAULT_WINDOW_SECONDS)
+        if blocked_until > latest:
+            blocked_until = latest
+            self._keep(connection, blocked_until=blocked_until)
         connection.execute("update counted set at = ? where account = ? and at > ?", [now, self._name, now])
         connection.execute("delete from counted where account = ? and at <= ?", [self._name, now - window])
         rows = connection.execute("select at from counted where account = ? order by at", [self._name]).fetchall()

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+DEFAULT_WINDOW_SECONDS = 3600.0
 # Beyond these a header makes no sense. Ten thousand are nearly three a second, all that Mixpanel's exports take.
 _MOST_REQUESTS = 10_000
 _LONGEST_WINDOW_SECONDS = 24 * 3600
 _ITEM = re.compile(r'"(?P<policy>[^"]+)"(?P<parameters>(?:;\s*\w+=[^;,]*)*)')
 _PARAMETER = re.compile(r";\s*(\w+)=([^;,]*)")
-_IN_LAST_HOUR = re.compile(r"(\d+)/(\d+) queries running in the last hour")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_IN_LAST_HOUR = re.compile(r"(\d+)/(\d+) queries running in the last hour")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,13 @@ class RateLimits:
 
     @property
     def room_after_seconds(self) -> float | None:
-        """When a spent window has room again: what the server asks to wait comes before its arithmetic."""
-        return self.reset_seconds if self.retry_after is None else self.retry_after
+        """When a spent window has room again: what the server asks to wait comes before its arithmetic.
+
+        At most an hour, or the window if it is longer: a rolling one has room by then. Milliseconds given for seconds
+        would block for 41 days.
+        """
+        asked = self.reset_seconds if self.retry_after is None else self.retry_after
+        return None if asked is None else min(asked, max(self.window_seconds or 0, DEFAULT_WINDOW_SECONDS))
 
 
 def parse(headers: Mapping[str, str]) -> RateLimits:
@@ -76,16 +82,16 @@ def _items(header: str) -> dict[str, dict[str, int]]:
     }
 
 
+def _up_to(most: int, value: int | None) -> int | None:
+    return value if value is not None and value <= most else None
+
+
 def _seconds(text: str | None) -> float | None:
     """The seconds that a Retry-After names, as a number or as an HTTP date."""
     try:
         seconds = float(text or "")
     except ValueError:
         return _seconds_until(text or "")
-def _up_to(most: int, value: int | None) -> int | None:
-    return value if value is not None and value <= most else None
-
-
     return seconds if 0 <= seconds < float("inf") else None
 
 
