@@ -24,6 +24,11 @@ def test_a_whole_page() -> None:
     assert page.rejected == ()
 
 
+def test_an_error_that_is_null_is_none() -> None:
+    """Red when the name alone makes an error: the page would be refused for ever."""
+    assert parse_page(body(error=None), 1).served == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
@@ -37,10 +42,11 @@ def test_a_whole_page() -> None:
         (body(results={"a": 1}), MalformedPageError, "no results"),
         (body(page=2), MalformedPageError, "sent page 2 instead"),
         (b'{"error":"Internal error"}', TransientError, "answered 200 with an error: Internal error"),
-        (b'{"status":"error"}', TransientError, "answered 200 with an error"),
+        (b'{"status":"error"}', TransientError, "answered 200 with an error: no reason given"),
+        (b'{"status":"error","error":null}', TransientError, "answered 200 with an error: no reason given"),
         (b'{"error":"request for page in uncached query for params"}', RestartError, "the session is lost"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_no_page(answer: bytes, error: type[MixpanelError], says: str) -> None:
     with pytest.raises(error, match=says):

@@ -206,10 +206,11 @@ class Transport:
 
 def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | None:
     """The error that a JSON object reports under HTTP 200, if it does."""
-    if "error" not in members and bytes(members.get("status", b"")) != b'"error"':
+    reason = members.get("error", Text(b"null"))
+    is_given = bytes(reason) != b"null"
+    if not is_given and bytes(members.get("status", b"")) != b'"error"':
         return None
-    reason = members.get("error", Text(b'"no reason given"'))
-    text = _one_line(read_string(reason) or bytes(reason).decode())
+    text = _one_line(read_string(reason) or bytes(reason).decode()) if is_given else "no reason given"
     refusal = _refusal(200, text, what)
     # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
     if isinstance(refusal, RestartError):
