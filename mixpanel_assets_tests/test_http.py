@@ -144,6 +144,7 @@ TABLE = [
     Row("status:412", FatalError, 1, None),
     Row("status:302", FatalError, 1, None, "redirects", more={"headers": {"Location": "https://example.com/"}}),
     Row("status:418", FatalError, 1, None),
+    Row("status:206", FatalError, 1, None, r"206 instead of 200: check [\w *]+$", more={"body": "a@example.com"}),
     Row("status:400", BadRequestError, 1, None, "check its filters: Bad request"),
     Row("status:400", RestartError, 1, None, "taken for lost", page=1),
     Row("session-lost", RestartError, 1, None, "the session is lost", page=1),

@@ -5,6 +5,7 @@ retry.py's; what a good body means is engage.py's and export.py's.
 """
 
 import base64
+import http.client
 import json
 import re
 import ssl
@@ -133,7 +134,9 @@ class Transport:
             name = type(error).__name__
             return FatalError(f"{what}: the request cannot be sent ({name}): check MP_*_URL and HTTPS_PROXY")
         innermost = _innermost(error)
-        cause = self.redact(_one_line(_CONNECTION.sub("", str(innermost))) or type(innermost).__name__)
+        # An answer without a status line is quoted by none: it may be data.
+        text = "" if isinstance(innermost, http.client.BadStatusLine) else str(innermost)
+        cause = self.redact(_one_line(_CONNECTION.sub("", text)) or type(innermost).__name__)
         # Other errors of TLS, such as a peer that closes amid the handshake, are faults of the network.
         if isinstance(innermost, ssl.SSLCertVerificationError):
             return FatalError(
@@ -219,6 +222,9 @@ def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | Non
 
 
 def _refusal(status: int, text: str, what: str) -> MixpanelError:
+    if 200 < status < 300:
+        # Not quoted: it may be data, and hold what is not to be kept.
+        return FatalError(f"{what}: Mixpanel answered {status} instead of 200: check MP_REGION and MP_*_URL")
     lower = text.lower()
     if status == 401 or "unable to authenticate" in lower:
         return AuthenticationError(
