@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mixpanel_assets import partitions
+from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.reports import event_reports
@@ -201,6 +201,7 @@ class TestPartialFailure:
             "events": ["Search"],
             "where": None,
             "kept": {"include": None, "exclude": ["$os"], "hashed": []},
+            "source": _source(pipeline),
         }
         [(searches, others)] = pipeline.query(
             "select count(*) filter (event_name = 'Search'), count(*) filter (event_name <> 'Search') "
@@ -222,9 +223,10 @@ class TestPartialFailure:
         pipeline.sync("2026-01-02", events=["Search"])
         assert pipeline.sync(FIRST, events=["Checkout"]).success
         owed = event_reports.owed_days(pipeline.instance, EVENTS_KEY)
-        assert owed == {FIRST: EventsQuery(("Search",)), "2026-01-02": EventsQuery(("Search",))}
+        searches = EventsQuery(("Search",), source=_source(pipeline))
+        assert owed == {FIRST: searches, "2026-01-02": searches}
         assert pipeline.retry().success
-        assert event_reports.owed_days(pipeline.instance, EVENTS_KEY) == {FIRST: EventsQuery()}
+        assert event_reports.owed_days(pipeline.instance, EVENTS_KEY) == {FIRST: EventsQuery(source=_source(pipeline))}
         assert pipeline.sync("2026-01-01", events=["Search", "Checkout"], retry_failed_ranges=True).days == {}
         assert pipeline.retry().success
         assert event_reports.owed_days(pipeline.instance, EVENTS_KEY) == {}
@@ -287,11 +289,10 @@ class TestPartialFailure:
         """A run that is cancelled, or cannot write, has fetched for nothing only if the next one asks again."""
         (pipeline.home / "mixpanel.duckdb").write_bytes(b"no database at all" * 1000)
         pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
-        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
-        pipeline.instance.report_run_canceled(ended)
+        ended = _ended_run(pipeline)
         (pipeline.home / "mixpanel.duckdb").unlink()
-        _stage(pipeline, ended.run_id, FIRST, "2026-01-02", datetime.datetime.now(datetime.timezone.utc))
-        _stage(pipeline, ended.run_id, "2026-01-05", LAST, datetime.datetime(2026, 1, 6, tzinfo=datetime.timezone.utc))
+        _stage(pipeline, ended, FIRST, "2026-01-02", datetime.datetime.now(datetime.timezone.utc))
+        _stage(pipeline, ended, "2026-01-05", LAST, datetime.datetime(2026, 1, 6, tzinfo=datetime.timezone.utc))
         pipeline.sandbox.faults = []
         outcome = pipeline.sync(FIRST, LAST, chunk_days=2)
         assert outcome.success, outcome.words
@@ -300,14 +301,55 @@ class TestPartialFailure:
         assert pipeline.rows() == pipeline.truth(*DAYS)
         assert not list((pipeline.home / "staging" / "events" / outcome.run_id).glob("*"))
 
+    def test_what_another_project_left_is_not_taken_over(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red when the query does not say whose events: one project's events would be stored as another's."""
+        _stage(pipeline, _ended_run(pipeline), FIRST, FIRST, datetime.datetime.now(datetime.timezone.utc))
+        _move_to_project(pipeline, "43", monkeypatch)
+        pipeline.sandbox.population.replace_events(FIRST, [])
+        outcome = pipeline.sync(FIRST)
+        assert outcome.success, outcome.words
+        assert pipeline.asked() == [(FIRST, FIRST, 200)]
+        assert pipeline.rows() == []
+
+    def test_days_that_another_project_owes_are_not_fetched(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red when `owed_days` is not told whose days."""
+        pipeline.sandbox.faults = [Fault("export", "status:403", times=None)]
+        pipeline.sync(FIRST, "2026-01-02")
+        before = str(pipeline.sandbox.project_id)
+        _move_to_project(pipeline, "43", monkeypatch)
+        assert "nothing to fetch again" in pipeline.retry().words
+        pipeline.sync(FIRST)
+        pipeline.sandbox.faults = []
+        assert list(pipeline.retry().days) == [FIRST]
+        _move_to_project(pipeline, before, monkeypatch)
+        # What 43 loaded settles nothing here. Red when `covers` does not compare sources.
+        assert list(pipeline.retry().days) == [FIRST, "2026-01-02"]
+
+    def test_a_run_is_not_executed_again_on_another_project(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red without `_refuse_other`."""
+        with monkeypatch.context() as broken:
+            broken.setattr(event_sync, "fetch_chunk", _interrupted)
+            crashed = _run_that_dies(pipeline, {}, {"dagster/partition": FIRST})
+        was = _source(pipeline)
+        _move_to_project(pipeline, "43", monkeypatch)
+        outcome = pipeline.reexecute(crashed)
+        assert not outcome.success
+        assert f"the sync is of {was}, and the environment names project 43 at " in outcome.words
+        assert pipeline.asked() == []
+
     def test_a_folder_that_vanishes_meanwhile_is_passed_over(self, pipeline: EventsPipeline) -> None:
         """Red when the folders of other runs are looked at: those drop them when they have stored."""
-        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
-        pipeline.instance.report_run_canceled(ended)
+        ended = _ended_run(pipeline)
         folders = pipeline.home / "staging" / "events"
         folders.mkdir(parents=True)
         # As good as gone: a name without a folder.
-        (folders / ended.run_id).symlink_to(pipeline.home / "gone")
+        (folders / ended).symlink_to(pipeline.home / "gone")
         outcome = pipeline.sync(FIRST)
         assert outcome.success, outcome.words
 
@@ -321,10 +363,9 @@ class TestPartialFailure:
         assert [file.name for file in folder.path.iterdir()] == [folder.rejected_file(result).name]
 
     def test_what_a_version_before_left_is_fetched_again(self, pipeline: EventsPipeline) -> None:
-        ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
-        pipeline.instance.report_run_canceled(ended)
-        _stage(pipeline, ended.run_id, FIRST, FIRST, datetime.datetime.now(datetime.timezone.utc))
-        folder = pipeline.home / "staging" / "events" / ended.run_id
+        ended = _ended_run(pipeline)
+        _stage(pipeline, ended, FIRST, FIRST, datetime.datetime.now(datetime.timezone.utc))
+        folder = pipeline.home / "staging" / "events" / ended
         (folder / f"{FIRST}_{FIRST}.parquet").rename(folder / f"{FIRST}_{FIRST}.jsonl")
         outcome = pipeline.sync(FIRST)
         assert outcome.success, outcome.words
@@ -357,6 +398,16 @@ class TestPartialFailure:
         assert sorted(pipeline.rows()) == pipeline.truth(*sorted(pipeline.materialized()))
 
 
+def _interrupted(*arguments: object) -> object:
+    raise KeyboardInterrupt
+
+
+def _ended_run(pipeline: EventsPipeline) -> str:
+    ended = pipeline.instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x"))
+    pipeline.instance.report_run_canceled(ended)
+    return ended.run_id
+
+
 def _run_that_dies(pipeline: EventsPipeline, config: dict[str, object], tags: dict[str, str]) -> str:
     with contextlib.suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         pipeline.run("sync_recent_events", config, tags=tags)
@@ -364,6 +415,17 @@ def _run_that_dies(pipeline: EventsPipeline, config: dict[str, object], tags: di
     if not run.is_finished:
         pipeline.instance.report_run_failed(run)
     return run.run_id
+
+
+def _source(pipeline: EventsPipeline) -> str:
+    return settings.project().source(pipeline.sandbox.environment["MP_EXPORT_URL"])
+
+
+def _move_to_project(pipeline: EventsPipeline, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same host and DAGSTER_HOME, another project and DuckDB file."""
+    pipeline.sandbox.project_id = number
+    monkeypatch.setenv("MP_PROJECT_ID", number)
+    (pipeline.home / "mixpanel.duckdb").unlink(missing_ok=True)
 
 
 def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> RangeResult:
@@ -377,7 +439,8 @@ def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: 
         stream.write("".join(lines).encode())
         stream.close()
         assert event_columns.write(file, len(lines), columns, "events")
-        result = RangeResult(first, last, run, EventsQuery(), lines=len(lines), asked_at=asked_at)
+        query = EventsQuery(source=_source(pipeline))
+        result = RangeResult(first, last, run, query, lines=len(lines), asked_at=asked_at)
         return folder.sign(folder.place(columns, result, ()))
 
 

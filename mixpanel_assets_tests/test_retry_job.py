@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mixpanel_assets import settings
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.pipeline import Pipeline
 from mixpanel_assets_tests.test_acceptance_profiles import GONE, engage, make_instance, make_pipelines, seed
@@ -115,6 +116,25 @@ def test_what_must_no_longer_be_kept_is_not_taken_up(pipelines: Any, monkeypatch
     kept = {name for text in table.values() for name in json.loads(text or "{}")}
     assert kept
     assert not kept & {"$name", "$email"}
+
+
+def test_pages_of_another_project_are_not_joined_with_ours(pipelines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red without the source in the query: rows of both would be one table, and complete."""
+    pipeline = pipelines(55, faults=FAULTS)
+    pipeline.sync()
+    stored = pipeline.table()
+    pipeline.sandbox.faults = []
+    pipeline.sandbox.journal.clear()
+    was = settings.project().source(pipeline.sandbox.environment["MP_QUERY_URL"])
+    monkeypatch.setenv("MP_PROJECT_ID", "43")
+    outcome = pipeline.retry()
+    assert not outcome.success
+    assert f"the failed pages are of {was}, and the environment names project 43 at " in outcome.words
+    assert list(pipeline.sandbox.journal.requests) == []
+    assert pipeline.table() == stored
+    monkeypatch.setenv("MP_PROJECT_ID", pipeline.sandbox.project_id)
+    assert pipeline.retry().success
+    assert pipeline.table() == pipeline.truth()
 
 
 def test_a_staged_page_that_is_gone_or_cut_is_fetched_too(pipelines: Any) -> None:

@@ -83,8 +83,9 @@ def plan(
 ) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[ChunkOrder]]:
     """Split the days into chunks, and order one fetch per chunk."""
     with one_line_errors():
-        chunks = _chunks(_days(context, config), config.chunk_days)
         client = mixpanel.client(config.on_quota)
+        query = replace(config.query(), source=client.events_source)
+        chunks = _chunks(_days(context, query, retry=config.retry_failed_ranges), config.chunk_days)
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
         planned = EventsPlan(context.run_id, tuple(chunks), datetime.now(timezone.utc))
@@ -202,17 +203,16 @@ def failed_event_ranges() -> None:
     report_each(planned, settled, stored)
 
 
-def _days(context: dg.OpExecutionContext, config: EventsConfig) -> dict[str, EventsQuery]:
+def _days(context: dg.OpExecutionContext, query: EventsQuery, *, retry: bool) -> dict[str, EventsQuery]:
     """The days to fetch, each with what is asked of it.
 
     Raises:
         ConfigurationError: no days are chosen, they are in the future, or a setting is wrong.
     """
-    query = config.query()
     settings.events_start_date()
     today = partitions.today()
     chosen = _chosen_days(context)
-    if config.retry_failed_ranges:
+    if retry:
         return _owed_days(context, query, chosen)
     if not chosen:
         raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
@@ -227,11 +227,11 @@ def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, chosen: Seque
     Raises:
         ConfigurationError: there are none.
     """
-    owed = event_reports.owed_days(context.instance, EVENTS_KEY)
+    owed = event_reports.owed_days(context.instance, EVENTS_KEY, query.source)
     asked = {
-        day: replace(failed, kept=failed.kept.and_also(query.kept))
+        day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
         for day, failed in owed.items()
-        if (not chosen or day in chosen) and event_sync.covers(query, failed)
+        if (not chosen or day in chosen) and query.covers(failed)
     }
     if not asked:
         raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")

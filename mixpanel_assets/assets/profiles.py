@@ -17,7 +17,6 @@ from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.reports import table_schemas
@@ -99,12 +98,12 @@ def metadata(
 ) -> Iterator[dg.Output[Snapshot] | dg.DynamicOutput[PageOrder]]:
     """Fetch page 0, and order one fetch per further page."""
     with one_line_errors():
-        query = config.query()
         client = mixpanel.client(config.on_quota)
+        query = dataclasses.replace(config.query(), source=client.profiles_source)
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
         first = None
-        query, taken_up = _last_sync(context, staging, query.kept) if config.retry_failed_pages else (query, None)
+        query, taken_up = _last_sync(context, staging, query) if config.retry_failed_pages else (query, None)
         if taken_up is not None:
             snapshot, pages = taken_up
         else:
@@ -221,15 +220,15 @@ def profiles() -> StagedProfiles:
 
 
 def _last_sync(
-    context: dg.OpExecutionContext, staging: StagingResource, kept: PropertyFilter
+    context: dg.OpExecutionContext, staging: StagingResource, wanted: ProfileQuery
 ) -> tuple[ProfileQuery, tuple[Snapshot, list[int]] | None]:
-    """What the last materialization asked for, less what `kept` leaves out, and its snapshot with its failed pages.
+    """What the last materialization asked for, less what is left out now, and its snapshot with its failed pages.
 
     The snapshot is None when all pages have to be fetched again: its staged files are gone, or hold what is now left
     out.
 
     Raises:
-        ConfigurationError: there is nothing to fetch again.
+        ConfigurationError: there is nothing to fetch again, or it is another project's.
     """
     event = context.instance.get_latest_materialization_event(PROFILES_KEY)
     materialization = event.asset_materialization if event else None
@@ -238,7 +237,12 @@ def _last_sync(
     said = reports.last_profiles_sync(materialization.metadata)
     if not said.failed_pages:
         raise ConfigurationError("nothing to fetch again: the last sync of mixpanel/profiles has no failed pages")
-    query = dataclasses.replace(said.query, kept=said.query.kept.and_also(kept))
+    if said.query.source != wanted.source:
+        raise ConfigurationError(
+            f"the failed pages are of {said.query.source or 'a project that was not noted'}, and the environment names "
+            f"{wanted.source}: set it back, or sync mixpanel/profiles anew"
+        )
+    query = dataclasses.replace(said.query, kept=said.query.kept.and_also(wanted.kept))
     folder = staging.snapshot(said.snapshot_id)
     snapshot = folder.read_snapshot() if said.snapshot_id else None
     if snapshot is None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import requests
 
-from mixpanel_assets.errors import Cancelled, MixpanelError, QuotaError, RestartError
+from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -39,7 +39,8 @@ class MixpanelClient:
         ledger: Counts requests against the hourly quota; default: those of this client alone.
         hash_salt: Makes hashes of properties hard to guess.
 
-    `queries` and `exports` are the accounts of the two APIs in the ledger.
+    `queries` and `exports` are the accounts of the two APIs in the ledger; `profiles_source` and `events_source` say
+    whose data they bring.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class MixpanelClient:
         self._stop = stop or threading.Event()
         self._export_starts = export_starts or StartRate()
         self._transport = Transport(project)
+        self.profiles_source = project.source(project.query_url)
+        self.events_source = project.source(project.export_url)
         ledger = ledger or Ledger()
         self.queries = ledger.account(project.query_url, project.project_id, "query")
         self.exports = ledger.account(project.export_url, project.project_id, "export")
@@ -112,7 +115,9 @@ class MixpanelClient:
 
         Raises:
             MixpanelError: no good answer came, even after retries.
+            ConfigurationError: the query was made for another project.
         """
+        _refuse_other(query.source, self.profiles_source)
 
         def attempt() -> EngagePage:
             try:
@@ -135,7 +140,9 @@ class MixpanelClient:
         Raises:
             MixpanelError: the export did not come, or not whole; `retrier` knows whether to try again.
             Cancelled: the run was asked to end.
+            ConfigurationError: the query was made for another project.
         """
+        _refuse_other(query.source, self.events_source)
         request = export.export_request(self._project.export_url, query, from_date, to_date)
         sink = file if query.kept.keeps_all else SievedLines(file, query.kept, self._hash_salt)
         response = self._send(request, self.exports, retrier, starts=self._export_starts)
@@ -200,3 +207,9 @@ class MixpanelClient:
         finally:
             if retrier is not None:
                 retrier.counted_requests += ticket.counted
+
+
+def _refuse_other(asked: str | None, here: str) -> None:
+    """A run that is executed again, or takes up another, may find another project in the environment."""
+    if asked not in (None, here):
+        raise ConfigurationError(f"the sync is of {asked}, and the environment names {here}: set it back, or sync anew")

@@ -33,6 +33,7 @@ class ProfileQuery:
         page_size: Profiles per page wished for; the server's answer decides.
         data_group_id: Group profiles of this group instead of users; a signed 64-bit integer as text.
         kept: Which of the properties that come are kept.
+        source: Whose profiles, as the client says; None where it was not noted.
     """
 
     where: str | None = None
@@ -42,6 +43,7 @@ class ProfileQuery:
     page_size: int | None = None
     data_group_id: str | None = None
     kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
 
     def check(self) -> None:
         """Refuse what Mixpanel would misunderstand or silently ignore.

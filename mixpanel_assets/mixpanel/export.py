@@ -43,11 +43,18 @@ class EventsQuery:
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
         kept: Which of the properties that come are kept.
+        source: Whose events, as the client says; None where it was not noted.
     """
 
     events: tuple[str, ...] | None = None
     where: str | None = None
     kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
+
+    def covers(self, other: "EventsQuery") -> bool:
+        """Whether an export brings all events that another would bring; which properties are kept is another matter."""
+        names = self.events is None or (other.events is not None and {*other.events} <= {*self.events})
+        return names and self.where in (None, other.where) and other.source in (None, self.source)
 
     def check(self) -> None:
         """Refuse what Mixpanel would misunderstand or silently ignore.

@@ -14,7 +14,7 @@ from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
 from mixpanel_assets.staging.events import RangeResult
-from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, covers, failed_ranges
+from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, failed_ranges
 from mixpanel_assets.sync.plans import days_between
 from mixpanel_assets.warehouse.events_table import StoredDay, StoredEvents
 
@@ -109,8 +109,10 @@ def chunk_metadata(plan: EventsPlan, result: ChunkResult) -> dict[str, Any]:
     return metadata if result.error is None else {**metadata, "error": result.error}
 
 
-def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, EventsQuery]:
+def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | None = None) -> dict[str, EventsQuery]:
     """Days that failed and have not come since, as ISO dates in order, each with what was asked of it.
+
+    With a `source` those of other projects are left out.
 
     Every sync with failures leaves observations that name them; a later materialization of a day settles it, if it
     brought what was asked for. Of a day that is owed under several queries the latest is named until it is settled.
@@ -119,6 +121,8 @@ def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, Eve
     for record in instance.fetch_observations(asset, limit=_MOST_SYNCS).records:
         metadata = record.asset_observation.metadata if record.asset_observation else {}
         query = _query(metadata)
+        if source is not None and query.source not in (None, source):
+            continue
         ranges: Any = metadata["failed_date_ranges"].value if "failed_date_ranges" in metadata else []
         for from_date, to_date in ranges:
             for day in days_between(from_date, to_date):
@@ -142,7 +146,7 @@ def _came_since(
     # The latest nearly always did; an hourly schedule leaves a hundred of a day, 20 ms to read.
     records = (record for most in (1, _MOST_SYNCS) for record in instance.fetch_materializations(later, most).records)
     said = (record.asset_materialization.metadata for record in records if record.asset_materialization)
-    return any(covers(_query(metadata), query) for metadata in said)
+    return any(_query(metadata).covers(query) for metadata in said)
 
 
 def _query(metadata: Mapping[str, dg.MetadataValue[Any]]) -> EventsQuery:

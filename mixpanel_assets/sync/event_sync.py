@@ -93,12 +93,6 @@ def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.from_date)
 
 
-def covers(query: EventsQuery, other: EventsQuery) -> bool:
-    """Whether an export brings all events that another would bring; which properties are kept is another matter."""
-    names = query.events is None or (other.events is not None and {*other.events} <= {*query.events})
-    return names and query.where in (None, other.where)
-
-
 def fetch_chunk(
     client: MixpanelClient, staging_root: Path, plan: EventsPlan, index: int, log: logging.Logger
 ) -> ChunkResult:
