@@ -22,6 +22,7 @@ from pydantic import Field, PrivateAttr
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.property_handler import PropertiesHandler
 from mixpanel_assets.resources import StagingResource, warehouse_path
+from mixpanel_assets.sync.plans import ranges_of
 from mixpanel_assets.warehouse import events_table, profiles_table
 from mixpanel_assets.warehouse.database import Warehouse, count
 from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
@@ -138,7 +139,10 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
         obj: StagedEvents,
         connection: "duckdb.DuckDBPyConnection",
     ) -> Mapping[str, Any]:
-        events_table.publish(connection, obj)
+        left = events_table.publish(connection, obj)
+        if left:
+            days = ", ".join(f"{first} to {last}" for first, last in ranges_of(left))
+            context.log.warning(f"{days}: left as stored by a sync that asked for these days later")
         return {"dagster/row_count": count(connection, f"select count(*) from {events_table.TABLE}")}
 
     def load_input(  # type: ignore[override]  # what is read back is not what was written

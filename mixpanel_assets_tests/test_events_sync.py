@@ -305,13 +305,45 @@ class TestPartialFailure:
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Red when the query does not say whose events: one project's events would be stored as another's."""
-        _stage(pipeline, _ended_run(pipeline), FIRST, FIRST, datetime.datetime.now(datetime.timezone.utc))
+        with monkeypatch.context() as broken:
+            broken.setattr(event_sync, "settle", _interrupted)
+            _run_that_dies(pipeline, {}, {"dagster/partition": FIRST})
         _move_to_project(pipeline, "43", monkeypatch)
         pipeline.sandbox.population.replace_events(FIRST, [])
         outcome = pipeline.sync(FIRST)
         assert outcome.success, outcome.words
-        assert pipeline.asked() == [(FIRST, FIRST, 200)]
+        assert pipeline.asked() == [(FIRST, FIRST, 200)] * 2
         assert pipeline.rows() == []
+
+    def test_what_was_fetched_before_its_days_were_loaded_is_not_taken_over(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red without `loaded_at`: the sync would bring nothing new though it was asked to."""
+        with monkeypatch.context() as broken:
+            broken.setattr(event_sync, "settle", _interrupted)
+            _run_that_dies(pipeline, {}, {"dagster/partition": FIRST})
+        assert pipeline.sync(FIRST, "2026-01-02").success
+        pipeline.sandbox.population.replace_events(FIRST, [])
+        pipeline.sandbox.journal.clear()
+        assert pipeline.sync(FIRST).success
+        assert pipeline.asked() == [(FIRST, FIRST, 200)]
+        assert pipeline.rows() == pipeline.truth("2026-01-02")
+
+    def test_a_run_that_ends_late_leaves_what_a_later_one_loaded(
+        self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red when what is stored last stays, whenever it was asked for."""
+        with monkeypatch.context() as broken:
+            broken.setattr(event_sync, "settle", _interrupted)
+            crashed = _run_that_dies(pipeline, {}, {"dagster/partition": FIRST})
+        pipeline.sandbox.population.add_events(FIRST, [("Late", {"distinct_id": "a", "time": 1_767_268_800_000})])
+        assert pipeline.sync(FIRST, "2026-01-02").success
+        outcome = pipeline.reexecute(crashed)
+        assert outcome.success, outcome.words
+        assert f"{FIRST} to {FIRST}: left as stored by a sync that asked for these days later" in outcome.words
+        assert pipeline.rows() == pipeline.truth(FIRST, "2026-01-02")
+        said = [outcome.said[f"{what}_events"] for what in ("new", "changed", "gone")]
+        assert (outcome.said["dagster/partition_row_count"], said) == (101, [0, 0, 0])
 
     def test_days_that_another_project_owes_are_not_fetched(
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +355,10 @@ class TestPartialFailure:
         _move_to_project(pipeline, "43", monkeypatch)
         assert "nothing to fetch again" in pipeline.retry().words
         pipeline.sync(FIRST)
+        _move_to_project(pipeline, before, monkeypatch)
+        pipeline.sync(FIRST)
         pipeline.sandbox.faults = []
+        _move_to_project(pipeline, "43", monkeypatch)
         assert list(pipeline.retry().days) == [FIRST]
         _move_to_project(pipeline, before, monkeypatch)
         # What 43 loaded settles nothing here. Red when `covers` does not compare sources.

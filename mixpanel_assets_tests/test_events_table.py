@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,17 @@ class Table:
         days: tuple[str, str] = (DAY, DAY),
         names: tuple[str, ...] | None = None,
         where: str | None = None,
-    ) -> None:
-        """Publish events of a range: properties (of an event named "e") or whole lines."""
+        hour: int | None = None,
+    ) -> list[str]:
+        """Publish events of a range: properties (of an event named "e") or whole lines; asked for an hour after the
+        load before, or at an hour. Returns the days that were left."""
         self.loads += 1
         query = EventsQuery(names, where)
         folder = EventsFolder(self.root, f"run{self.loads}")
         lines = [
             event if isinstance(event, str) else f'{{"event":"e","properties":{json.dumps(event)}}}' for event in events
         ]
-        asked_at = datetime.datetime(2026, 2, 1, self.loads, tzinfo=datetime.timezone.utc)
+        asked_at = datetime.datetime(2026, 2, 1, hour or self.loads, tzinfo=datetime.timezone.utc)
         with folder.new_file() as (file, stream), folder.new_name() as columns:
             stream.write("".join(line + "\n" for line in lines).encode())
             stream.close()
@@ -49,7 +52,7 @@ class Table:
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
             result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:
-            events_table.publish(connection, StagedEvents(self.root, (result,)))
+            return events_table.publish(connection, StagedEvents(self.root, (result,)))
 
     def query(self, sql: str) -> list[Any]:
         with self.warehouse.reading() as connection:
@@ -75,6 +78,48 @@ def event(**changes: Any) -> dict[str, Any]:
     """Properties of one event; a change to None leaves the property out."""
     whole = {"time": NOON, "distinct_id": "a", "$insert_id": "i", "mp_processing_time_ms": 1, **changes}
     return {name: value for name, value in whole.items() if value is not None}
+
+
+class TestOlderLoads:
+    def test_a_day_that_was_asked_for_later_is_left(self, table: Table) -> None:
+        """Red without `_leave_newer`: the late event would go, and what is gone would be back."""
+        table.load(event(version=2), event(**{"$insert_id": "late"}), '{"event":"e","properties":{}}', hour=9)
+        day = table.day()
+        gone = event(**{"$insert_id": "gone"})
+        assert table.load(event(version=1), gone, '{"event":"e","properties":{"old":1}}', hour=8) == [DAY]
+        assert table.values("$insert_id") == ["i", "late"]
+        assert table.day() == replace(day, new=0)
+        assert table.query("select row from rejected_rows") == [('{"event":"e","properties":{}}',)]
+
+    def test_the_other_days_of_its_range_are_loaded(self, table: Table) -> None:
+        table.load(event(version=2), hour=9)
+        older = [event(version=1), event(version=1, time=NOON + 86400)]
+        assert table.load(*older, days=(DAY, NEXT), hour=8) == [DAY]
+        assert table.values("version") == [1, 2]
+        assert (table.day(DAY).rows, table.day(NEXT).new) == (1, 1)
+
+    def test_what_was_asked_for_later_with_less_keeps_its_rows(self, table: Table) -> None:
+        """Red when any later load of a day leaves it; and without `newer` in `_delete_replaced`."""
+        other = '{"event":"f","properties":' + json.dumps(event(version=1)) + "}"
+        table.load(event(version=2), event(**{"$insert_id": "late"}, version=3), names=("e",), hour=9)
+        assert table.load(event(version=1), other, hour=8) == []
+        assert table.values("version") == [1, 2, 3]
+        assert table.load(other, names=("f",), hour=7) == [DAY]
+
+    def test_what_a_wrong_clock_stored_is_replaced(self, table: Table) -> None:
+        table.load(event(version=1))
+        with table.warehouse.transaction() as connection:
+            for name in ("events", "event_days"):
+                connection.execute(f"update {name} set synced_at = now() + interval 1 year")
+        assert table.load(event(version=2)) == []
+        assert table.values("version") == [2]
+
+    def test_of_an_earlier_version_nobody_knows_what_was_asked(self, table: Table) -> None:
+        table.load(event(version=1), hour=9)
+        with table.warehouse.transaction() as connection:
+            connection.execute("alter table event_days drop column query")
+        assert table.load(event(**{"$insert_id": "j"}, version=2), hour=8) == []
+        assert table.values("version") == [1, 2]
 
 
 class TestKeys:

@@ -27,6 +27,8 @@ from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
 from mixpanel_assets.sync.event_sync import Chunk, ChunkResult, EventsPlan, Range
 from mixpanel_assets.sync.plans import days_between
+from mixpanel_assets.warehouse import events_table
+from mixpanel_assets.warehouse.database import Warehouse
 from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
 
 EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
@@ -86,10 +88,11 @@ def plan(
         client = mixpanel.client(config.on_quota)
         query = replace(config.query(), source=client.events_source)
         chunks = _chunks(_days(context, query, retry=config.retry_failed_ranges), config.chunk_days)
-        warehouse.open(context.log).check_ready()
+        stored = warehouse.open(context.log)
+        stored.check_ready()
         sweep(staging.root)
         planned = EventsPlan(context.run_id, tuple(chunks), datetime.now(timezone.utc))
-        taken = event_sync.take_over(staging.root, planned, _ended_runs(context.instance, staging.root))
+        taken = _take_over(context, planned, staging.root, stored)
         for from_date, to_date in taken:
             context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
         keep_to(budget(client.exports, len(chunks) - len(taken)), config.on_quota, context.log)
@@ -258,6 +261,21 @@ def _chunks(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
         return event_sync.chunks_of(days, chunk_days)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def _take_over(
+    context: dg.OpExecutionContext, planned: EventsPlan, staging_root: Path, stored: Warehouse
+) -> list[Range]:
+    """Move here what runs that are over left behind; only if they did, the warehouse is asked what came later."""
+    ended = _ended_runs(context.instance, staging_root)
+    if not ended:
+        return []
+    loaded_at: Mapping[str, datetime] = {}
+    if stored.path.exists():
+        # Not `reading`, which refuses a file that holds nothing of Mixpanel yet.
+        with stored.transaction() as connection:
+            loaded_at = events_table.loaded_at(connection)
+    return event_sync.take_over(staging_root, planned, ended, loaded_at)
 
 
 def _ended_runs(instance: dg.DagsterInstance, staging_root: Path) -> list[str]:

@@ -103,10 +103,13 @@ def fetch_chunk(
     return ChunkResult(index, (staged,) if staged else tuple(_fetch_range(client, folder, wanted, log)))
 
 
-def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -> list[Range]:
+def take_over(
+    staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str], loaded_at: Mapping[str, datetime.datetime]
+) -> list[Range]:
     """Move chunks of the plan that ended runs fetched and never stored into the plan's folder. Returns them.
 
-    Only days that were over when they were fetched, not long ago: others have grown since.
+    Only days that were over when they were fetched, not long ago: others have grown since. And none that were loaded
+    later (`loaded_at`, by day): who asks for those again wants what came since.
     """
     folder = EventsFolder(staging_root, plan.folder)
     wanted = set(plan.chunks)
@@ -115,7 +118,7 @@ def take_over(staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str]) -
         other = EventsFolder(staging_root, run)
         for result in other.results():
             chunk = Chunk(result.from_date, result.to_date, result.query)
-            fits = chunk in wanted and _is_fresh(result, plan.started_at)
+            fits = chunk in wanted and _is_fresh(result, plan.started_at, loaded_at)
             if fits and folder.take_over(result, other) is not None:
                 taken.append((chunk.from_date, chunk.to_date))
                 wanted.discard(chunk)
@@ -199,8 +202,11 @@ def _halves(wanted: RangeResult) -> list[RangeResult]:
     return [replace(wanted, from_date=first, to_date=last) for first, last in halves]
 
 
-def _is_fresh(result: RangeResult, now: datetime.datetime) -> bool:
+def _is_fresh(result: RangeResult, now: datetime.datetime, loaded_at: Mapping[str, datetime.datetime]) -> bool:
     if result.asked_at is None or now - result.asked_at > TAKE_OVER_WITHIN:
+        return False
+    days = days_between(result.from_date, result.to_date)
+    if any(day in loaded_at and loaded_at[day] > result.asked_at for day in days):
         return False
     # Over everywhere on earth: the last time zone ends a day 12 hours after UTC does.
     over_at = datetime.datetime.fromisoformat(f"{result.to_date}T00:00:00+00:00") + datetime.timedelta(hours=36)

@@ -1,21 +1,25 @@
 """`mixpanel.events`: its columns, and how staged events become its rows.
 
-The days that came are replaced, in the caller's transaction; days that did not keep their rows. What each load did to
-a day is kept in `event_days`: a day with no events has a row there, a day never loaded has none. Opening and committing
-are database.py's; what a staged file holds is event_columns.py's, which has proven it.
+The days that came are replaced, in the caller's transaction; days that did not keep their rows, and so do days that a
+load asked for later, of all that is asked here, has stored. What each load did to a day is kept in `event_days`: a day
+with no events has a row there, a day never loaded has none. Opening and committing are database.py's; what a staged
+file holds is event_columns.py's, which has proven it.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import msgspec
 
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.warehouse.database import bound_memory, compression, count
+from mixpanel_assets.warehouse.database import bound_memory, compression, count, table_exists
 from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
 TABLE = "events"
@@ -31,6 +35,8 @@ ROWS_OUTSIDE_THEIR_DAYS = (
 _KEY_COLUMNS = "event_name, event_time, distinct_id, insert_id"
 _KEY = f"{_KEY_COLUMNS}, case when insert_id is null then properties::varchar end"
 _KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
+# Stored by a load that was asked for later. What lies in the future a wrong clock wrote, and would be newer for ever.
+_NEWER = "{stored}.synced_at > {staged}.synced_at and {stored}.synced_at <= now()"
 _STAGED_EVENTS = "read_parquet(?, filename = true) join staged_ranges using (filename)"
 _REASON = """
     case when event_time is null then 'no readable time'
@@ -82,13 +88,16 @@ class StoredEvents:
     days: dict[str, StoredDay]
 
 
-def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
-    """Bring staged ranges into the table, within the caller's transaction."""
+def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> list[str]:
+    """Bring staged ranges into the table, within the caller's transaction. Returns the days left as they were, because
+    what was asked for later has stored them."""
     bound_memory(connection, _MEMORY_MB)
     _create_tables(connection)
+    left: list[str] = []
     for query in dict.fromkeys(part.query for part in staged.ranges):
         alike = tuple(part for part in staged.ranges if part.query == query)
-        _publish(connection, replace(staged, ranges=alike), query)
+        left += _publish(connection, replace(staged, ranges=alike), query)
+    return sorted(left)
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
@@ -97,6 +106,13 @@ def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
         f"select day::varchar, rows, duplicates, rejected, new, changed, gone from {DAYS_TABLE}"
     ).fetchall()
     return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows})
+
+
+def loaded_at(connection: duckdb.DuckDBPyConnection) -> Mapping[str, datetime]:
+    """When what each day holds was asked for, by ISO date; nothing before the first load."""
+    if not table_exists(connection, DAYS_TABLE):
+        return {}
+    return dict(connection.execute(f"select day::varchar, synced_at from {DAYS_TABLE}").fetchall())
 
 
 def repeated_keys(connection: duckdb.DuckDBPyConnection, first: str | None, last: str | None) -> int:
@@ -114,14 +130,17 @@ def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [day for (day,) in rows]
 
 
-def _publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery) -> None:
+def _publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery) -> list[str]:
     _note_staged(connection, staged)
+    left = _leave_newer(connection, query)
+    staged = _without_left(connection, staged) if left else staged
     _note_replaced(connection, query)
     _delete_replaced(connection, query)
     unplaced = _insert(connection, staged)
     _set_aside(connection, staged, unplaced)
     _drop_duplicates(connection)
     _write_days(connection, query)
+    return left
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -131,8 +150,10 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute(
         f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
-        "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz)"
+        "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz, query varchar)"
     )
+    # A table of an earlier version has none.
+    connection.execute(f"alter table {DAYS_TABLE} add column if not exists query varchar")
     create_rejected_rows(connection)
 
 
@@ -151,6 +172,34 @@ def _note_staged(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) ->
     )
 
 
+def _leave_newer(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> list[str]:
+    """Take out of `staged_days` what was asked for later, and for as much. Returns those days; this load does nothing
+    to them.
+
+    A day that was asked for later with less is replaced, but for the rows that came then.
+    """
+    newer = connection.execute(
+        f"select day::varchar, query from {DAYS_TABLE} as loaded join staged_days using (day) "
+        f"where query is not null and {_NEWER.format(stored='loaded', staged='staged_days')} order by day"
+    ).fetchall()
+    left = [day for day, asked in newer if msgspec.json.decode(asked, type=EventsQuery).covers(query)]
+    if left:
+        connection.execute("delete from staged_days where list_contains(?, day::varchar)", [left])
+        connection.execute(
+            f"update {DAYS_TABLE} set new = 0, changed = 0, gone = 0 where list_contains(?, day::varchar)", [left]
+        )
+    return left
+
+
+def _without_left(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> StagedEvents:
+    """Without ranges of which no day is to be loaded, so that nothing they set aside is noted."""
+    rows = connection.execute(
+        "select from_day::varchar from staged_ranges semi join staged_days on day between from_day and to_day"
+    ).fetchall()
+    firsts = {first for (first,) in rows}
+    return replace(staged, ranges=tuple(part for part in staged.ranges if part.from_date in firsts))
+
+
 def _note_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:
     """Table `replaced`: key and content of the rows that the staged days hold now."""
     scope, names = _scope(query)
@@ -165,7 +214,11 @@ def _delete_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) 
     """With a filter expression nobody can tell which rows it would have served: then rows only replace their like."""
     if query.where is None:
         scope, names = _scope(query)
-        connection.execute(f"delete from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}", names)
+        newer = _NEWER.format(stored=TABLE, staged="staged_days")
+        connection.execute(
+            f"delete from {TABLE} using staged_days where event_time::date = day and {scope} and ({newer}) is not true",
+            names,
+        )
 
 
 def _scope(query: EventsQuery) -> tuple[str, list[list[str]]]:
@@ -174,13 +227,13 @@ def _scope(query: EventsQuery) -> tuple[str, list[list[str]]]:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
-    """Insert the staged rows that have a place. Returns how many have none."""
+    """Insert the staged rows that have a place. Returns how many have none, or belong to a day that is left."""
     placed = -_rows_of_staged_days(connection)
     if files := _files(staged):
         connection.execute(
             f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at) "
             "select event_name, event_time, distinct_id, insert_id, properties, synced_at "
-            f"from {_STAGED_EVENTS} where ({_REASON}) is null",
+            f"from {_STAGED_EVENTS} where ({_REASON}) is null and event_time::date in {_STAGED_DAYS}",
             [files],
         )
     placed += _rows_of_staged_days(connection)
@@ -193,9 +246,11 @@ def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
 
 def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
     """Replace the rows that earlier loads of these days set aside."""
+    newer = _NEWER.format(stored=REJECTED_TABLE, staged="staged_ranges")
     connection.execute(
         f"delete from {REJECTED_TABLE} where asset = 'events' and exists (from staged_ranges "
-        "where split_part(source, ' to ', 1) >= from_day::varchar and split_part(source, ' to ', 2) <= to_day::varchar)"
+        "where split_part(source, ' to ', 1) >= from_day::varchar and split_part(source, ' to ', 2) <= to_day::varchar "
+        f"and ({newer}) is not true)"
     )
     for part in staged.ranges:
         if part.rejected or part.repaired:
@@ -251,15 +306,17 @@ def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> No
     connection.execute(f"delete from {DAYS_TABLE} where day in {_STAGED_DAYS}")
     connection.execute(
         f"""
-        insert into {DAYS_TABLE} (day, rows, duplicates, rejected, new, changed, gone, synced_at)
+        insert into {DAYS_TABLE} (day, rows, duplicates, rejected, new, changed, gone, synced_at, query)
         select day, coalesce(stored.rows, 0), coalesce(dropped.rows, 0), coalesce(aside.rows, 0),
-               coalesce(new, 0), coalesce(changed, 0), coalesce(gone, 0), staged_days.synced_at
+               coalesce(new, 0), coalesce(changed, 0), coalesce(gone, 0), staged_days.synced_at,
+               $query
         from staged_days
         left join ({_ROWS_BY_DAY}) as stored using (day)
         left join dropped using (day)
         left join ({_REJECTED_BY_DAY}) as aside using (day, synced_at)
         left join differences using (day)
-        """
+        """,
+        {"query": msgspec.json.encode(query).decode()},
     )
     for table in ("staged_ranges", "staged_days", "replaced", "surplus", "dropped", "differences"):
         connection.execute(f"drop table {table}")
