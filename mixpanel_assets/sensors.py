@@ -68,14 +68,14 @@ def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpa
 
 @dg.sensor(job_name=retry_failed_event_ranges.name, minimum_interval_seconds=60, description=_DESCRIPTION)
 def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
-    days = event_reports.owed_days(context.instance, EVENTS_KEY)
-    if not days:
-        return dg.SkipReason("no day has failed since it last came")
     try:
-        chunks = chunks_of(days, EventsConfig().chunk_days)
-        needs = budget(mixpanel.client().exports, len(chunks))
+        client = mixpanel.client()
+        days = event_reports.owed_days(context.instance, EVENTS_KEY, client.events_source)
+        needs = budget(client.exports, len(chunks_of(days, EventsConfig().chunk_days)))
     except MixpanelAssetsError as error:
         return dg.SkipReason(str(error))
+    if not days:
+        return dg.SkipReason("no day has failed since it last came")
     noted = context.instance.fetch_observations(EVENTS_KEY, limit=1).records[0]
     active = active_run(context.instance, EVENTS_KEY, EVENT_JOBS)
     return _retry(context.instance, _Owed(f"{len(days)} days", noted.run_id, needs), active)

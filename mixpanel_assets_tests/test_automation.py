@@ -132,11 +132,14 @@ def test_no_retry_without_room_in_the_hour(
 
 
 def test_failed_days_are_fetched_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Red when owed days are not asked for; and when each counts as a request: more than 60 never fit the hour."""
+    """Red when owed days are not asked for; when each counts as a request: more than 60 never fit the hour; and when
+    another project's are asked for, which the run refuses."""
     sensor = sensors.retry_failed_event_ranges_sensor
-    assert _ask(instance, sensor) == "no day has failed since it last came"
     monkeypatch.setattr(sensors, "RETRY_AFTER_SECONDS", (0.0,))
     metadata = {"failed_date_ranges": dg.MetadataValue.json([["2026-01-02", "2026-04-01"]])}
+    others = {"query": dg.MetadataValue.json({"source": "project 2 at 127.0.0.1:9"})}
+    instance.report_runless_asset_event(dg.AssetObservation(EVENTS_KEY, metadata={**metadata, **others}))
+    assert _ask(instance, sensor) == "no day has failed since it last came"
     instance.report_runless_asset_event(dg.AssetObservation(EVENTS_KEY, metadata=metadata))
     assert isinstance(_ask(instance, sensor), dg.RunRequest)
     for day in days_between("2026-01-02", "2026-04-01"):

@@ -44,8 +44,9 @@ def owes_pages(instance: dg.DagsterInstance) -> bool:
 
 
 def owes_days(instance: dg.DagsterInstance) -> bool:
-    """Whether days of events failed and have not come since."""
-    return bool(owed_days(instance, EVENTS_KEY))
+    """Whether days of the project's events failed and have not come since."""
+    project = settings.project()
+    return bool(owed_days(instance, EVENTS_KEY, project.source(project.export_url)))
 
 
 def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
