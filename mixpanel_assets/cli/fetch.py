@@ -85,7 +85,7 @@ def retry_profiles(
 
     Mixpanel forgets a session after a while; then everything is fetched anew.
     """
-    if _nothing_is_owed("owes_pages", "the last sync of mixpanel/profiles has no failed pages"):
+    if _nothing_is_owed("profiles"):
         return 0
     config = {"retry_failed_pages": True, "on_quota": on_quota.value}
     return _sync_profiles(config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
@@ -129,7 +129,7 @@ def retry_events(
     verbose: Verbose = 0,
 ) -> int:
     """Fetch the days of events that failed and have not come since."""
-    if _nothing_is_owed("owes_days", "no day of mixpanel/events has failed since it last came"):
+    if _nothing_is_owed("events"):
         return 0
     config = {"chunk_days": chunk_days, "retry_failed_ranges": True, "on_quota": on_quota.value}
     return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
@@ -154,16 +154,16 @@ def names(given: list[str] | None) -> list[str] | None:
     return found
 
 
-def _nothing_is_owed(question: str, why: str) -> bool:
+def _nothing_is_owed(what: str) -> bool:
     """Whether a retry has nothing to do; said, if so. Without a run: a failed one would turn a healthy asset red."""
     settings.project()
-    from mixpanel_assets.runs import status
     from mixpanel_assets.runs.instances import open_instance
+    from mixpanel_assets.runs.status import owes_days, owes_pages
 
     with open_instance() as instance:
-        owed = bool(getattr(status, question)(instance))
+        owed = owes_pages(instance) if what == "profiles" else owes_days(instance)
     if not owed:
-        say(f"Nothing to fetch again: {why}.")
+        say(f"Nothing to fetch again: all of mixpanel/{what} that was asked for has come.")
     return not owed
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,6 +13,18 @@ from mixpanel_assets.executor import step_threads
 from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import config, held, run, wait_until, words
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, journal, most_in_flight
+
+
+def turn_away_from(instance: dg.DagsterInstance, lines: Path, run_config: dict[str, Any]) -> None:
+    """Start a run, and leave it once its first pages are under way."""
+    record = instance.create_run_for_job(toy_runs.pages_job, run_config=run_config)
+    events = execute_run_iterator(dg.reconstructable(toy_runs.pages_job), record, instance)
+    assert isinstance(events, Generator)
+    for event in events:
+        if event.is_step_start and str(event.step_key).startswith("page"):
+            break
+    wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the pages that had been started")
+    events.close()
 
 
 class TestOneRun:
@@ -83,15 +96,7 @@ class TestOneRun:
     def test_a_caller_that_turns_away_ends_the_run(self, instance: dg.DagsterInstance, lines: Path) -> None:
         # Red without the stop and the wait in StepThreads.run: no page has ended. The pages take a minute, so the
         # caller hears of their beginning while they run.
-        job = dg.reconstructable(toy_runs.pages_job)
-        record = instance.create_run_for_job(toy_runs.pages_job, run_config=config(9, 60))
-        events = execute_run_iterator(job, record, instance)
-        assert isinstance(events, Generator)
-        for event in events:
-            if event.is_step_start and str(event.step_key).startswith("page"):
-                break
-        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the pages that had been started")
-        events.close()
+        turn_away_from(instance, lines, config(9, 60))
         assert len(words(lines, "end")) == LIMIT
         assert held(instance) == []
         assert list((Path(instance.root_directory) / "run_locks").glob("*.lock")) == []
@@ -101,15 +106,7 @@ class TestOneRun:
     ) -> None:
         """Red when the slots of a run that was left are free before its last pages have ended: six in flight."""
         monkeypatch.setattr(step_threads, "GRACE_SECONDS", 0.1)
-        job = dg.reconstructable(toy_runs.pages_job)
-        record = instance.create_run_for_job(toy_runs.pages_job, run_config=config(9, 3, heeds_stop=False))
-        events = execute_run_iterator(job, record, instance)
-        assert isinstance(events, Generator)
-        for event in events:
-            if event.is_step_start and str(event.step_key).startswith("page"):
-                break
-        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the pages that had been started")
-        events.close()
+        turn_away_from(instance, lines, config(9, 3, heeds_stop=False))
         assert words(lines, "end") == []
         assert run(toy_runs.pages_job, instance, run_config=config(6, 0.1)).success
         assert most_in_flight(journal(lines)) == LIMIT
