@@ -18,7 +18,7 @@ from mixpanel_assets.checks.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import JOBS
-from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
 
@@ -64,6 +64,7 @@ def build_defs(
         resources={
             "mixpanel": MixpanelResource(),
             "staging": staging,
+            "history": HistoryResource(),
             "warehouse": WarehouseResource(database=duckdb_path),
             "warehouse_io_manager": WarehouseIOManager(database=duckdb_path),
             "io_manager": HandleIOManager(staging=staging),

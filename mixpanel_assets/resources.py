@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import settings
+from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.mixpanel.retry import RetryPolicy
@@ -75,6 +76,24 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
     def snapshot(self, snapshot_id: str) -> SnapshotFolder:
         """The folder of one snapshot."""
         return SnapshotFolder(self.root, snapshot_id)
+
+
+class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
+    """How long Dagster keeps the runs of this package's assets."""
+
+    keep_days: int = Field(default=30, ge=0, description="Runs older than this are deleted; 0: none for its age.")
+    max_mb: int = Field(
+        default=800, ge=0, description="The oldest runs are deleted while the logs of all take more MB; 0: none for it."
+    )
+
+    def delete_old_runs(self, context: dg.OpExecutionContext) -> None:
+        """Delete what is beyond that; with a word if there was something."""
+        deleted = delete_old_runs(context.instance, Retention(self.keep_days, self.max_mb))
+        if deleted:
+            context.log.info(
+                f"deleted {deleted} runs from Dagster's history, older than {self.keep_days} days or beyond "
+                f"{self.max_mb} MB"
+            )
 
 
 class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):

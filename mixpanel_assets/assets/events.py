@@ -21,7 +21,7 @@ from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, Mixp
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.reports import event_reports, table_schemas
-from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import sweep
 from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
@@ -82,6 +82,7 @@ def plan(
     mixpanel: MixpanelResource,
     staging: StagingResource,
     warehouse: WarehouseResource,
+    history: HistoryResource,
 ) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[ChunkOrder]]:
     """Split the days into chunks, and order one fetch per chunk."""
     with one_line_errors():
@@ -91,6 +92,7 @@ def plan(
         stored = warehouse.open(context.log)
         stored.check_ready()
         sweep(staging.root)
+        history.delete_old_runs(context)
         planned = EventsPlan(context.run_id, tuple(chunks), datetime.now(timezone.utc))
         taken = _take_over(context, planned, staging.root, stored)
         for from_date, to_date in taken:

@@ -20,7 +20,7 @@ from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.reports import table_schemas
-from mixpanel_assets.resources import MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
 from mixpanel_assets.sync import plans, snapshots
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
@@ -95,6 +95,7 @@ def metadata(
     mixpanel: MixpanelResource,
     staging: StagingResource,
     warehouse: WarehouseResource,
+    history: HistoryResource,
 ) -> Iterator[dg.Output[Snapshot] | dg.DynamicOutput[PageOrder]]:
     """Fetch page 0, and order one fetch per further page."""
     with one_line_errors():
@@ -102,6 +103,7 @@ def metadata(
         query = dataclasses.replace(config.query(), source=client.profiles_source)
         warehouse.open(context.log).check_ready()
         sweep(staging.root)
+        history.delete_old_runs(context)
         first = None
         query, taken_up = _last_sync(context, staging, query) if config.retry_failed_pages else (query, None)
         if taken_up is not None:
