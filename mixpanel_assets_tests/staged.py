@@ -59,4 +59,4 @@ def staged(
     folder = SnapshotFolder(root, name)
     results = stage(folder, pages)
     plan = snapshot(folder, len(results), query=query, began=began)
-    return StagedProfiles(plan, results, folder, complete, total, most)
+    return StagedProfiles(plan, results, (), folder, complete, total, most)

@@ -416,7 +416,7 @@ def test_a_table_that_cannot_be_written_is_one_line_of_its_own_kind(sandbox: San
         fetch_profiles()
     assert "Stack Trace" not in str(caught.value)
     with open_instance() as instance:
-        assert status(instance)["profiles"]["last_run_error"] == str(caught.value)
+        assert status(instance, print)["profiles"]["last_run_error"] == str(caught.value)
 
 
 def test_dates_may_be_dates_and_a_loop_may_run(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData
 from pydantic import Field
 
-from mixpanel_assets import partitions, settings
+from mixpanel_assets import owed, partitions, settings
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
@@ -88,8 +88,9 @@ def plan(
     with one_line_errors():
         client = mixpanel.client(config.on_quota)
         query = replace(config.query(), source=client.events_source)
-        chunks = _chunks(_days(context, query, retry=config.retry_failed_ranges), config.chunk_days)
         stored = warehouse.open(context.log)
+        days = _owed_days(context, query, stored) if config.retry_failed_ranges else _days(context, query)
+        chunks = _chunks(days, config.chunk_days)
         stored.check_ready()
         sweep(staging.root)
         history.delete_old_runs(context)
@@ -144,7 +145,8 @@ def collect_events(
                 f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}",
             )
         yield dg.Output(settled, "settled")
-        staged = StagedEvents(staging.root, tuple(part for part in parts if part.came))
+        came = tuple(part for part in parts if part.came)
+        staged = StagedEvents(staging.root, came, tuple(part for part in parts if not part.came))
         yield dg.Output(staged, "stored")
 
 
@@ -208,8 +210,8 @@ def failed_event_ranges() -> None:
     report_each(planned, settled, stored)
 
 
-def _days(context: dg.OpExecutionContext, query: EventsQuery, *, retry: bool) -> dict[str, EventsQuery]:
-    """The days to fetch, each with what is asked of it.
+def _days(context: dg.OpExecutionContext, query: EventsQuery) -> dict[str, EventsQuery]:
+    """The days that are chosen, each with what is asked of it.
 
     Raises:
         ConfigurationError: no days are chosen, they are in the future, or a setting is wrong.
@@ -217,8 +219,6 @@ def _days(context: dg.OpExecutionContext, query: EventsQuery, *, retry: bool) ->
     settings.events_start_date()
     today = partitions.today()
     chosen = _chosen_days(context)
-    if retry:
-        return _owed_days(context, query, chosen)
     if not chosen:
         raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
     if chosen[-1] > today:
@@ -226,16 +226,19 @@ def _days(context: dg.OpExecutionContext, query: EventsQuery, *, retry: bool) ->
     return dict.fromkeys(chosen, query)
 
 
-def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, chosen: Sequence[str]) -> dict[str, EventsQuery]:
-    """The days that failed, of those chosen: each as it was asked for, but with what may be kept now as well.
+def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, warehouse: Warehouse) -> dict[str, EventsQuery]:
+    """The days that failed, of those chosen or, with none chosen, all: each as it was asked for, but with what may be
+    kept now as well.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there are none, none is on record, or a setting is wrong.
     """
-    owed = event_reports.owed_days(context.instance, EVENTS_KEY, query.source)
+    settings.events_start_date()
+    chosen = _chosen_days(context)
+    found = owed.owed_days(context.instance, EVENTS_KEY, warehouse, query.source)
     asked = {
         day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
-        for day, failed in owed.items()
+        for day, failed in found.items()
         if (not chosen or day in chosen) and query.covers(failed)
     }
     if not asked:

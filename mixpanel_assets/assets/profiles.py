@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 from pydantic import Field
 
+from mixpanel_assets import owed
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
@@ -24,6 +25,7 @@ from mixpanel_assets.resources import HistoryResource, MixpanelResource, Staging
 from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
 from mixpanel_assets.sync import plans, snapshots
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
+from mixpanel_assets.warehouse.database import Warehouse
 from mixpanel_assets.warehouse.profiles_table import StagedProfiles
 
 PROFILES_KEY = dg.AssetKey(["mixpanel", "profiles"])
@@ -101,11 +103,12 @@ def metadata(
     with one_line_errors():
         client = mixpanel.client(config.on_quota)
         query = dataclasses.replace(config.query(), source=client.profiles_source)
-        warehouse.open(context.log).check_ready()
+        stored = warehouse.open(context.log)
+        stored.check_ready()
         sweep(staging.root)
         history.delete_old_runs(context)
         first = None
-        query, taken_up = _last_sync(context, staging, query) if config.retry_failed_pages else (query, None)
+        query, taken_up = _last_sync(context, staging, stored, query) if config.retry_failed_pages else (query, None)
         if taken_up is not None:
             snapshot, pages = taken_up
         else:
@@ -183,6 +186,7 @@ def collect(
         staged = StagedProfiles(
             snapshot=snapshot,
             pages=tuple(result for result in results if result.came),
+            failed=tuple(result for result in results if not result.came),
             folder=folder,
             complete=snapshots.is_complete(results),
             total=snapshots.expected_total(snapshot, results),
@@ -222,7 +226,7 @@ def profiles() -> StagedProfiles:
 
 
 def _last_sync(
-    context: dg.OpExecutionContext, staging: StagingResource, wanted: ProfileQuery
+    context: dg.OpExecutionContext, staging: StagingResource, warehouse: Warehouse, wanted: ProfileQuery
 ) -> tuple[ProfileQuery, tuple[Snapshot, list[int]] | None]:
     """What the last materialization asked for, less what is left out now, and its snapshot with its failed pages.
 
@@ -232,12 +236,8 @@ def _last_sync(
     Raises:
         ConfigurationError: there is nothing to fetch again, or it is another project's.
     """
-    event = context.instance.get_latest_materialization_event(PROFILES_KEY)
-    materialization = event.asset_materialization if event else None
-    if materialization is None:
-        raise ConfigurationError("no sync to take up again: materialize mixpanel/profiles first")
-    said = reports.last_profiles_sync(materialization.metadata)
-    if not said.failed_pages:
+    said = owed.owed_pages(context.instance, PROFILES_KEY, warehouse)
+    if not said.pages:
         raise ConfigurationError("nothing to fetch again: the last sync of mixpanel/profiles has no failed pages")
     if said.query.source != wanted.source:
         raise ConfigurationError(
@@ -255,7 +255,7 @@ def _last_sync(
         context.log.warning("fewer properties may be kept than at the last sync: all its pages are fetched anew")
         return query, None
     # This run may start over once, whatever the one before did.
-    return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.failed_pages)
+    return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.pages)
 
 
 def _began(context: dg.OpExecutionContext) -> datetime.datetime | None:

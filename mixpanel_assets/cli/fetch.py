@@ -161,7 +161,7 @@ def _nothing_is_owed(what: str) -> bool:
     from mixpanel_assets.runs.status import owes_days, owes_pages
 
     with open_instance() as instance:
-        owed = owes_pages(instance) if what == "profiles" else owes_days(instance)
+        owed = owes_pages(instance, say) if what == "profiles" else owes_days(instance, say)
     if not owed:
         say(f"Nothing to fetch again: all of mixpanel/{what} that was asked for has come.")
     return not owed

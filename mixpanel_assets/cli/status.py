@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mixpanel_assets.cli.output import Format, FormatOption, print_result, warn
+from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 
 plan_app = typer.Typer(help="What a sync would cost, before it runs.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ def status(output: FormatOption = Format.json) -> None:
     from mixpanel_assets.runs.status import status as status_of
 
     with open_instance() as instance:
-        print_result(status_of(instance), output)
+        print_result(status_of(instance, say), output)
 
 
 @plan_app.command("profiles")

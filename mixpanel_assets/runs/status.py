@@ -17,36 +17,50 @@ from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.jobs import EVENT_JOBS, PROFILE_JOBS
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
-from mixpanel_assets.reports.event_reports import owed_days
+from mixpanel_assets.owed import NoRecordError, owed_days, owed_pages
 from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.sync.budgets import Budget, budget
 from mixpanel_assets.sync.plans import ranges_of, split_date_range
+from mixpanel_assets.warehouse.database import Say, Warehouse
 
 # Runs that are looked through for the last one of an asset.
 _MOST_RUNS = 100
 
 
-def status(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """Both assets, both quotas, and where things are; JSON-ready. An asset that was never synced is None."""
+def status(instance: dg.DagsterInstance, say: Say) -> dict[str, Any]:
+    """Both assets, both quotas, and where things are; JSON-ready. An asset that was never synced is None.
+
+    `say` is told, in a line, when a lock of the DuckDB file is waited for.
+    """
+    warehouse = Warehouse(settings.duckdb_path(), say)
     return {
-        "profiles": _profiles(instance),
-        "events": _events(instance),
+        "profiles": _profiles(instance, warehouse),
+        "events": _events(instance, warehouse),
         "quota": _quota(),
         "duckdb": str(settings.duckdb_path()),
         "dagster_home": str(settings.home()),
     }
 
 
-def owes_pages(instance: dg.DagsterInstance) -> bool:
-    """Whether the last sync of profiles lacks pages."""
-    last = _last_materialization(instance, PROFILES_KEY)
-    return last is not None and bool(last["metadata"].get("failed_page_indices"))
+def owes_pages(instance: dg.DagsterInstance, say: Say) -> bool:
+    """Whether the last sync of profiles lacks pages.
+
+    Raises:
+        NoRecordError: nothing tells.
+    """
+    return bool(owed_pages(instance, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
 
 
-def owes_days(instance: dg.DagsterInstance) -> bool:
-    """Whether days of the project's events failed and have not come since."""
+def owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
+    """Whether days of the project's events failed and have not come since.
+
+    Raises:
+        NoRecordError: nothing tells.
+    """
     project = settings.project()
-    return bool(owed_days(instance, EVENTS_KEY, project.source(project.export_url)))
+    return bool(
+        owed_days(instance, EVENTS_KEY, Warehouse(settings.duckdb_path(), say), project.source(project.export_url))
+    )
 
 
 def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
@@ -92,31 +106,39 @@ def _plan(what: str, needed: Budget, requests: int, last_seconds: Any, last_at: 
     }
 
 
-def _profiles(instance: dg.DagsterInstance) -> dict[str, Any] | None:
+def _profiles(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
     last = _last_materialization(instance, PROFILES_KEY)
     run = _last_run(instance, PROFILES_KEY, PROFILE_JOBS)
-    if last is None and run is None:
+    try:
+        pages = owed_pages(instance, PROFILES_KEY, warehouse).pages
+    except NoRecordError:
+        pages = None
+    if last is None and run is None and pages is None:
         return None
     said = last["metadata"] if last else {}
     return {
         "last_sync": last["at"] if last else None,
         "rows": said.get("dagster/row_count"),
-        "failed_page_indices": said.get("failed_page_indices") or [],
+        "failed_page_indices": pages,
         **_run_words(instance, run),
     }
 
 
-def _events(instance: dg.DagsterInstance) -> dict[str, Any] | None:
+def _events(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
     last = _last_materialization(instance, EVENTS_KEY)
     run = _last_run(instance, EVENTS_KEY, EVENT_JOBS)
-    if last is None and run is None:
+    try:
+        failed = ranges_of(owed_days(instance, EVENTS_KEY, warehouse))
+    except NoRecordError:
+        failed = None
+    if last is None and run is None and failed is None:
         return None
     days = sorted(instance.get_materialized_partitions(EVENTS_KEY))
     return {
         "last_sync": last["at"] if last else None,
         "days": len(days),
         "date_ranges": [list(days) for days in ranges_of(days)],
-        "failed_date_ranges": [list(days) for days in ranges_of(owed_days(instance, EVENTS_KEY))],
+        "failed_date_ranges": None if failed is None else [list(days) for days in failed],
         **_run_words(instance, run),
     }
 

@@ -107,12 +107,23 @@ class Warehouse:
 
         Not read-only, so that it can share the file with a writer of this process.
         """
+        with self.reading_if_there() as connection:
+            if connection is None:
+                raise WarehouseError(f"{self.path} holds nothing of Mixpanel yet: sync first")
+            yield connection
+
+    @contextmanager
+    def reading_if_there(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """As `reading`, but None where no sync has made the file yet, or nothing of Mixpanel in it."""
+        if not self.path.exists():
+            yield None
+            return
         connection = self._open(LOCK_WAIT_SECONDS)
         try:
-            if not count(connection, _SCHEMAS, [SCHEMA]):
-                raise WarehouseError(f"{self.path} holds nothing of Mixpanel yet: sync first")
-            connection.execute(f"use {_schema_path(connection)}")
-            yield connection
+            there = count(connection, _SCHEMAS, [SCHEMA]) > 0
+            if there:
+                connection.execute(f"use {_schema_path(connection)}")
+            yield connection if there else None
         except duckdb.Error as error:
             raise _explained(error, self.path) from error
         finally:

@@ -19,6 +19,7 @@ import msgspec
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
+from mixpanel_assets.warehouse import missing
 from mixpanel_assets.warehouse.database import bound_memory, compression, count, table_exists
 from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
@@ -58,10 +59,12 @@ class StagedEvents:
         root: The staging folder.
         ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
             served.
+        failed: The ranges that did not come.
     """
 
     root: Path
     ranges: tuple[RangeResult, ...]
+    failed: tuple[RangeResult, ...] = ()
 
     def drop(self) -> None:
         """Delete the staged files."""
@@ -97,6 +100,7 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> list
     for query in dict.fromkeys(part.query for part in staged.ranges):
         alike = tuple(part for part in staged.ranges if part.query == query)
         left += _publish(connection, replace(staged, ranges=alike), query)
+    missing.note_days(connection, staged.ranges, staged.failed)
     return sorted(left)
 
 

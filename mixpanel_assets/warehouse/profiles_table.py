@@ -18,6 +18,7 @@ import duckdb
 
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.warehouse import missing
 from mixpanel_assets.warehouse.database import compression, count
 from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
@@ -47,6 +48,7 @@ class StagedProfiles:
     Attributes:
         snapshot: The snapshot they belong to.
         pages: The pages whose rows are staged.
+        failed: The others.
         folder: Where.
         complete: Whether they are all pages, without a row set aside.
         total: Profiles that there should be, None if the server does not say.
@@ -55,6 +57,7 @@ class StagedProfiles:
 
     snapshot: Snapshot
     pages: tuple[PageResult, ...]
+    failed: tuple[PageResult, ...]
     folder: SnapshotFolder
     complete: bool
     total: int | None
@@ -97,6 +100,7 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
     _insert_chosen(connection, staged)
     connection.execute("drop table chosen_profiles")
     _replace_rejected(connection, staged)
+    missing.note_pages(connection, staged.snapshot, staged.failed)
     return Published(
         rows=before - removed + chosen - kept,
         added=chosen - kept,

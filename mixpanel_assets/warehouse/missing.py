@@ -1,0 +1,96 @@
+"""`mixpanel.missing_pages` and `mixpanel.missing_days`: what syncs asked for and did not get, until it comes.
+
+They are written in the transaction that stores the rest, so whoever reads the tables sees what they lack, and what
+failed in a sync that left no history in Dagster can be fetched again. A sync that stored nothing leaves no row.
+"""
+
+from __future__ import annotations  # DuckDB's types as text, see own_process.py
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import msgspec
+
+from mixpanel_assets.mixpanel.engage import ProfileQuery
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.staging.events import RangeResult
+from mixpanel_assets.staging.pages import PageResult, Snapshot
+from mixpanel_assets.warehouse.database import table_exists
+
+PAGES_TABLE = "missing_pages"
+DAYS_TABLE = "missing_days"
+
+
+@dataclass(frozen=True)
+class MissingPages:
+    """Pages that the last sync of profiles lacks: of which snapshot, and what it asked for."""
+
+    query: ProfileQuery
+    snapshot_id: str
+    pages: list[int]
+
+
+def note_pages(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, failed: Sequence[PageResult]) -> None:
+    """Replace what the sync of profiles before lacked."""
+    connection.execute(
+        f"create table if not exists {PAGES_TABLE} "
+        "(page_index bigint, reason varchar, query varchar, snapshot_id varchar, noted_at timestamptz)"
+    )
+    connection.execute(f"delete from {PAGES_TABLE}")
+    for result in failed:
+        connection.execute(
+            f"insert into {PAGES_TABLE} values (?, ?, ?, ?, now())",
+            [result.page_index, result.error, _text(snapshot.query), snapshot.id],
+        )
+
+
+def note_days(
+    connection: duckdb.DuckDBPyConnection, came: Iterable[RangeResult], failed: Iterable[RangeResult]
+) -> None:
+    """Take out the days that came, as far as what was asked of them covers what was missing; add those that failed."""
+    connection.execute(
+        f"create table if not exists {DAYS_TABLE} (day date, reason varchar, query varchar, noted_at timestamptz)"
+    )
+    for part in came:
+        _settle(connection, part)
+    for part in failed:
+        days = [part.from_date, part.to_date, _text(part.query)]
+        connection.execute(f"delete from {DAYS_TABLE} where day between ?::date and ?::date and query = ?", days)
+        connection.execute(
+            f"insert into {DAYS_TABLE} "
+            "select unnest(generate_series(?::date, ?::date, interval 1 day))::date, ?, ?, now()",
+            [part.from_date, part.to_date, part.error, _text(part.query)],
+        )
+
+
+def missing_pages(connection: duckdb.DuckDBPyConnection) -> MissingPages | None:
+    """The pages that the last sync of profiles lacks, maybe none; None where no sync has said it here."""
+    if not table_exists(connection, PAGES_TABLE):
+        return None
+    rows = connection.execute(f"select page_index, query, snapshot_id from {PAGES_TABLE} order by 1").fetchall()
+    if not rows:
+        return MissingPages(ProfileQuery(), "", [])
+    _, query, snapshot_id = rows[0]
+    return MissingPages(msgspec.json.decode(query, type=ProfileQuery), snapshot_id, [page for page, *_ in rows])
+
+
+def missing_days(connection: duckdb.DuckDBPyConnection) -> dict[str, EventsQuery] | None:
+    """Days of events that failed and have not come since, as ISO dates in order, each as it was asked for last; None
+    where no sync has said it here."""
+    if not table_exists(connection, DAYS_TABLE):
+        return None
+    rows = connection.execute(f"select day::varchar, query from {DAYS_TABLE} order by day, noted_at").fetchall()
+    return {day: msgspec.json.decode(query, type=EventsQuery) for day, query in rows}
+
+
+def _settle(connection: duckdb.DuckDBPyConnection, came: RangeResult) -> None:
+    days = f"from {DAYS_TABLE} where day between ?::date and ?::date"
+    missing = connection.execute(f"select distinct query {days}", [came.from_date, came.to_date]).fetchall()
+    settled = [text for (text,) in missing if came.query.covers(msgspec.json.decode(text, type=EventsQuery))]
+    if settled:
+        connection.execute(f"delete {days} and list_contains(?, query)", [came.from_date, came.to_date, settled])
+
+
+def _text(query: ProfileQuery | EventsQuery) -> str:
+    return msgspec.json.encode(query).decode()
