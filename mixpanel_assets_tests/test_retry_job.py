@@ -163,5 +163,5 @@ def test_before_any_sync_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     fresh = dg.DagsterInstance.local_temp(str(tmp_path / "instance"), overrides={"telemetry": {"enabled": False}})
     with fresh as instance, Sandbox(Population(5)) as sandbox:
         outcome = Pipeline.start(instance, sandbox, tmp_path, monkeypatch).retry()
-        assert "no sync to take up again: materialize mixpanel/profiles first" in outcome.words
+        assert "no sync of mixpanel/profiles is on record" in outcome.words
         assert sandbox.journal.requests == []
