@@ -24,6 +24,11 @@ def test_a_whole_page() -> None:
     assert page.rejected == ()
 
 
+def test_a_page_behind_a_byte_order_mark_is_a_page() -> None:
+    """Red when the mark is taken for a part of the JSON: the page would be refused for ever."""
+    assert parse_page(b"\xef\xbb\xbf" + body(total=3), 1) == parse_page(body(total=3), 1)
+
+
 def test_an_error_that_is_null_is_none() -> None:
     """Red when the name alone makes an error: the page would be refused for ever."""
     assert parse_page(body(error=None), 1).served == 1

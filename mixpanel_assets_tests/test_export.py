@@ -21,9 +21,12 @@ from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.mixpanel import export, json_text
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
+from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.mixpanel.split_records import Record
 from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.sandbox.events import Event
 from mixpanel_assets.settings import project
 from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import EventsFolder
@@ -183,9 +186,77 @@ class TestBrokenExports:
         assert re.fullmatch(r"events of .*: line \d+ tells of an error: no entry\.{285}\*\*\*\s?\.*", error)
         assert len(error) < 400
 
-    def test_torn_lines_amid_the_body_are_found(self, fetch: Fetch, sandbox: Sandbox) -> None:
-        sandbox.population.replace_events(DAY, [("a", '{"time":1,"x":"broken\nhere"}'), ("b", '{"time":1}')])
-        assert "line 1 is no whole JSON" in str(fetch(DAY, DAY).error)
+    def test_a_record_on_several_lines_is_joined(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        """Red when the parts are not put together, or when it is not told."""
+        spread = [("a", '{"time":1,\n"x":"broken\nhere"}'), ("b", '{"time":1}'), ("c", '{"x":"at the\nend"}')]
+        sandbox.population.replace_events(DAY, spread)
+        result = fetch(DAY, DAY)
+        assert fetch.staged(result) == [
+            b'{"event":"a","properties":{"time":1,"x":"brokenhere"}}',
+            b'{"event":"b","properties":{"time":1}}',
+            b'{"event":"c","properties":{"x":"at theend"}}',
+        ]
+        assert [(part.rejected, part.repaired) for part in result.ranges] == [(0, 2)]
+
+    def test_parts_that_make_no_record_cost_themselves_alone(self, fetch: Fetch, sandbox: Sandbox) -> None:
+        """Red when they cost the chunk; or when the line that follows is lost with them."""
+        torn = Event("torn", '{"time":1,"x":"').text[:-1] + "\n" + '"gone":1' + "\n" + Event("b", '{"time":1}').text
+        sandbox.faults = [Fault("export", "status:200", body=torn + "\n", times=None)]
+        result = fetch(DAY, DAY)
+        assert fetch.staged(result) == [b'{"event":"b","properties":{"time":1}}']
+        assert [(part.rejected, part.repaired) for part in result.ranges] == [(1, 0)]
+
+    @pytest.mark.parametrize("end", ['{"event":"a","prop', '{"event":"a",\n"properties":{"time"', "terminated early"])
+    def test_an_end_that_is_no_record_is_a_broken_export(self, fetch: Fetch, sandbox: Sandbox, end: str) -> None:
+        """Red when what the last lines left begun is dropped, or rejected as a row."""
+        whole = Event("b", '{"time":1}').text
+        sandbox.faults = [Fault("export", "status:200", body=f"{whole}\n{end}\n", times=None)]
+        assert not fetch(DAY, DAY).came
+        assert not fetch(DAY, DAY, kept=PropertyFilter(exclude=("gone",))).came
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *('{"code":500,"message":"internal"}', '{"code":429,"status":"Too Many Requests"}', '{"status":0}', "{}"),
+            *("[]", "null", "7", '"terminated early"', "terminated early", "<html>\n<title>Sorry</title>\n</html>"),
+            *('{\n  "code": 500,\n  "message": "internal"\n}', '{"code":500}\n{"code":500}', "\n\nnull\n\n", "[]\r\n"),
+            *('{"event":"","properties":{}}', '\ufeff{"status":0}'),
+        ],
+    )
+    @pytest.mark.parametrize("exclude", [(), ("gone",)])
+    @pytest.mark.parametrize("before", ["", '{"event":"a","properties":{"time":1767268800}}\n'], ids=["alone", "last"])
+    def test_a_body_that_is_no_export_is_a_failed_attempt(
+        self, fetch: Fetch, sandbox: Sandbox, body: str, exclude: tuple[str, ...], before: str
+    ) -> None:
+        """Red when what is no event is only rejected: the stored rows of the day would go for it."""
+        sandbox.faults = [Fault("export", "status:200", body=f"{before}{body}\n", times=None)]
+        result = fetch(DAY, DAY, attempts=2, kept=PropertyFilter(exclude=exclude))
+        is_a_bad_record = before and '"event":""' in body
+        assert result.came == bool(is_a_bad_record)
+        if not is_a_bad_record:
+            assert len(sandbox.journal.requests) == 2
+            assert fetch.files() == []
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    @pytest.mark.parametrize("exclude", [(), ("gone",)])
+    def test_events_behind_a_byte_order_mark_are_events(
+        self, fetch: Fetch, sandbox: Sandbox, exclude: tuple[str, ...], *, zipped: bool
+    ) -> None:
+        """Red when the mark is taken for a part of the first line: DuckDB up to 2.0.0 refuses it, and so does JSON."""
+        lines = [Event(name, '{"time":1767268800}').text for name in ("a", "b", "c" * (9999 if zipped else 1))]
+        body = f"\ufeff{lines[0]}\n\ufeff{lines[1]}\n{lines[2]}\n"
+        sandbox.faults = [Fault("export", "status:200", body=body, times=None)]
+        result = fetch(DAY, DAY, kept=PropertyFilter(exclude=exclude))
+        assert fetch.staged(result) == sorted(line.encode() for line in lines)
+        assert [(part.rejected, part.repaired) for part in result.ranges] == [(0, 0)]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_an_export_in_another_encoding_is_a_failed_attempt(
+        self, fetch: Fetch, sandbox: Sandbox, encoding: str
+    ) -> None:
+        body = (Event("a", '{"time":1}').text + "\n").encode(encoding).decode(errors="surrogateescape")
+        sandbox.faults = [Fault("export", "status:200", body=body, times=None)]
+        assert not fetch(DAY, DAY).came
 
     def test_a_disk_that_takes_no_more_is_said_in_one_line(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
         write_columns = event_columns.write
@@ -214,7 +285,8 @@ class TestBrokenExports:
         """Red, with Python's RecursionError, when `is_json` does not catch it."""
         deep = '{"time":1767225600000,"x":' + "[" * 3000 + "]" * 3000 + "}"
         sandbox.population.replace_events(DAY, [("deep", deep), ("", '{"time":1767225600000}')])
-        assert fetch(DAY, DAY).error == f"events of {DAY} to {DAY}: line 1 is no whole JSON: nested too deep"
+        reason = "no whole JSON, nor with the lines after it"
+        assert fetch(DAY, DAY).error == f"events of {DAY} to {DAY}: the answer holds no event: {reason}"
 
     def test_a_refusal_is_not_repeated(self, fetch: Fetch, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault("export", "auth-error", times=None)]
@@ -269,7 +341,8 @@ class TestUnusualLines:
 
     def test_a_name_that_only_looks_like_event_is_none(self, tmp_path: Path) -> None:
         """Red without `starts_with`: the line has the length of a usual one."""
-        assert self.lines(tmp_path, b'{"Event":"a","properties":{}}')[0] == b""
+        good = b'{"event":"a","properties":{}}'
+        assert self.lines(tmp_path, b'{"Event":"a","properties":{}}', good)[0] == good + b"\n"
 
     def test_a_number_is_a_name(self, tmp_path: Path) -> None:
         assert self.lines(tmp_path, b'{"event":124,"properties":{}}')[0] == b'{"event":"124","properties":{}}\n'
@@ -287,7 +360,7 @@ class TestUnusualLines:
     def test_any_name_and_any_property_make_a_usual_line(self, name: str, key: str, value: str) -> None:
         properties = json.dumps({key: value, "properties": {"properties": 1}}, separators=(",", ":"))
         line = f'{{"event":{json.dumps(name)},"properties":{properties}}}'.encode()
-        usual = event_lines._usual(line, "line", str)
+        usual = event_lines._usual(Record(0, line, 1, whole=True), "line", str)
         if not name:
             assert usual == "no event name"
             return

@@ -135,6 +135,7 @@ class TestEvents:
         for size in [*sizes, len(content)]:
             lines.write(content[at : at + size])
             at += size
+        lines.finish()
         return target.getvalue()
 
 

@@ -144,9 +144,13 @@ class MixpanelClient:
         """
         _refuse_other(query.source, self.events_source)
         request = export.export_request(self._project.export_url, query, from_date, to_date)
-        sink = file if query.kept.keeps_all else SievedLines(file, query.kept, self._hash_salt)
         response = self._send(request, self.exports, retrier, starts=self._export_starts)
-        return export.save_body(response, request.what, sink, self._stop)
+        if query.kept.keeps_all:
+            return export.save_body(response, request.what, file, self._stop)
+        sieved = SievedLines(file, query.kept, self._hash_salt)
+        lines = export.save_body(response, request.what, sieved, self._stop)
+        sieved.finish()
+        return lines
 
     def waiting_for_quota(self) -> "MixpanelClient":
         """This client, its connections and its ledger, but waiting where the hour is spent instead of giving up."""

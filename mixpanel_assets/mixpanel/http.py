@@ -257,7 +257,7 @@ def _error_text(response: requests.Response) -> str:
         body = response.raw.read(_ERROR_BODY_BYTES, decode_content=True)
     except Exception:  # noqa: BLE001 - the status is the news; a broken body must not hide it
         return "(no readable body)"
-    text: str = body.decode("utf-8", errors="replace")
+    text: str = body.decode("utf-8-sig", errors="replace")
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):

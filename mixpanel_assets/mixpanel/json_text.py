@@ -14,6 +14,9 @@ Text = msgspec.Raw
 
 T = TypeVar("T")
 
+# Some writers of UTF-8 begin with it; it belongs to no text.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _object = msgspec.json.Decoder(dict[str, Text])
 _array = msgspec.json.Decoder(list[Text])
 _string = msgspec.json.Decoder(str)
@@ -62,11 +65,12 @@ def read_whole_number(text: Text) -> str | None:
 
 
 def repaired(body: bytes) -> tuple[bytes, int]:
-    """The body with U+FFFD for what is no Unicode text, and how often that was needed.
+    """The body without a byte-order mark, with U+FFFD for what is no Unicode text, and how often that was needed.
 
     Halves of surrogate pairs, written as escapes, and bytes that are not UTF-8: no database stores those as text.
     """
     repairs = 0
+    body = body.removeprefix(BYTE_ORDER_MARK)
     if _ANY_SURROGATE.search(body):
         halves = 0
 

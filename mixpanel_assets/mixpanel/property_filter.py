@@ -11,6 +11,7 @@ What is gone is gone for all that follows: without `$last_seen` a profile has no
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
@@ -19,6 +20,7 @@ import msgspec
 
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.mixpanel import json_text
+from mixpanel_assets.mixpanel.split_records import Record, RecordJoiner
 
 # In `hashed`: the profile's own id, as one name with which it joins `distinct_id` of hashed events.
 PROFILE_ID = "$distinct_id"
@@ -145,32 +147,44 @@ class SievedLines:
         self._kept = kept.for_events()
         self._salt = salt
         self._begun: list[bytes] = []
+        self._joiner = RecordJoiner()
 
     def write(self, block: bytes) -> None:
-        """Take the next bytes; lines are written when they are whole."""
+        """Take the next bytes; lines are written when they are whole, and records when all their lines came."""
         whole, end, rest = block.rpartition(b"\n")
         if not end:
             self._begun.append(rest)
             return
         lines = b"".join([*self._begun, whole]).split(b"\n")
         self._begun = [rest]
-        self._file.write(b"".join(self._line(line) + b"\n" for line in lines))
+        self._file.write(b"".join(self._taken(line) for line in lines))
 
-    def _line(self, line: bytes) -> bytes:
+    def finish(self) -> None:
+        """Write what the last line left begun."""
+        self._file.write(b"".join(self._record(record) for record in self._joiner.finish()))
+
+    def _taken(self, line: bytes) -> bytes:
         if not line.strip():
-            return line
+            return line + b"\n"
+        if self._joiner.is_idle:
+            with suppress(ValueError):
+                return self._kept_members(line)
+        return b"".join(self._record(record) for record in self._joiner.take(0, line.strip()))
+
+    def _record(self, record: Record) -> bytes:
+        with suppress(ValueError):
+            return self._kept_members(record.text)
+        return _WITHHELD if record.whole else _BROKEN
+
+    def _kept_members(self, line: bytes) -> bytes:
         text, _ = json_text.repaired(line)
-        try:
-            members = json_text.read_object(text)
-            properties = self._kept.sieved(members["properties"], self._salt) if "properties" in members else None
-        except ValueError:
-            return _WITHHELD if json_text.is_json(text) else _BROKEN
+        members = json_text.read_object(text)
         parts = [b'"' + name.encode() + b'":' + bytes(members[name]) for name in ("event", "error") if name in members]
-        if properties is not None:
-            parts.append(b'"properties":' + properties)
-        return b"{" + b",".join(parts) + b"}"
+        if "properties" in members:
+            parts.append(b'"properties":' + self._kept.sieved(members["properties"], self._salt))
+        return b"{" + b",".join(parts) + b"}\n"
 
 
 # Set aside like any line that is JSON but no event; and refused like any line that is no whole JSON.
-_WITHHELD = b'"withheld: no event, and may hold what must not be kept"'
-_BROKEN = b'{"withheld'
+_WITHHELD = b'"withheld: no event, and may hold what must not be kept"\n'
+_BROKEN = b'{"withheld\n'

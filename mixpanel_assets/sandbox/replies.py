@@ -48,7 +48,8 @@ class Refused(Exception):
 
 
 def text_reply(status: int, body: str, content_type: str = JSON, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, (piece_of(body.encode()),), content_type, headers or {})
+    """A reply with a text as its body; bytes that are no UTF-8 come as Python's surrogate escapes."""
+    return Reply(status, (piece_of(body.encode(errors="surrogateescape")),), content_type, headers or {})
 
 
 def error(status: int, words: str, request: str) -> Reply:

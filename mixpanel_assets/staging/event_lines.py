@@ -1,7 +1,8 @@
 """What becomes of a file of lines that are not all usual ones, as event_columns.py wants them.
 
-They are read in Python: written the usual way if they hold an event, set aside if they hold something else, and refused
-if they are no whole JSON, because then the export did not arrive as it was sent.
+They are read in Python: written the usual way if they hold an event, set aside if they hold something else. An export
+that ends with anything but a record, or holds lines and no event, is refused: it did not arrive as it was sent, or is
+none.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,9 +12,12 @@ from typing import BinaryIO
 
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
+from mixpanel_assets.mixpanel.split_records import Record, RecordJoiner
 
 Redact = Callable[[str], str]
 _ERROR_TEXT_LENGTH = 300
+# Where servers put their words, the most telling first.
+_ERROR_MEMBERS = ("error", "message", "status", "code")
 
 
 @dataclass(frozen=True)
@@ -39,52 +43,74 @@ def straighten(file: Path, target: BinaryIO, what: str, redact: Redact) -> Strai
     quoted, that `redact` has not seen: they are a server's own words, and could repeat the credentials.
 
     Raises:
-        BrokenExportError: a line is no whole JSON, or tells of an error.
+        BrokenExportError: a line tells of an error, the last one is no record, or none holds an event.
     """
     written = repaired = 0
     set_aside = []
-    for row, line in _lines_of(file):
-        usual = _usual(line, f"{what}: line {row + 1}", redact)
+    unusual: Record | None = None
+    for record in _records_of(file):
+        usual = _usual(record, f"{what}: line {record.row + 1}", redact)
+        unusual = record if isinstance(usual, str) and not _is_record(record) else None
         if isinstance(usual, str):
-            set_aside.append(SetAside(row, usual, redact(_readable(line))))
+            set_aside.append(SetAside(record.row, usual, redact(_readable(record.text))))
             continue
-        content, repairs = usual
+        content, repair = usual
         target.write(content)
         written += 1
-        if repairs:
-            reason = "stored with U+FFFD in place of text that is not Unicode"
-            set_aside.append(SetAside(row, reason, _readable(line)))
+        if repair:
+            set_aside.append(SetAside(record.row, f"stored with {repair}", _readable(record.text)))
             repaired += 1
+    if unusual is not None:
+        raise BrokenExportError(f"{what}: the export ends with line {unusual.row + 1}, which is no event")
+    if set_aside and not written:
+        raise BrokenExportError(f"{what}: the answer holds no event: {set_aside[0].reason}")
     return Straightened(written, tuple(set_aside), repaired)
 
 
-def _lines_of(file: Path) -> Iterator[tuple[int, bytes]]:
+def _records_of(file: Path) -> Iterator[Record]:
     # Files opened as bytes end lines at \n only; a text may hold U+2028 and its like.
+    joiner = RecordJoiner()
     with file.open("rb") as stream:
         for row, line in enumerate(stream):
-            stripped = line.strip()
+            stripped = line.strip().removeprefix(json_text.BYTE_ORDER_MARK)
             if stripped:
-                yield row, stripped
+                yield from joiner.take(row, stripped)
+    yield from joiner.finish()
 
 
-def _usual(line: bytes, what: str, redact: Redact) -> tuple[bytes, int] | str:
-    """The line written the usual way and the repairs made, or the reason why it is no event."""
-    text, repairs = json_text.repaired(line)
+def _usual(record: Record, what: str, redact: Redact) -> tuple[bytes, str] | str:
+    """The record written the usual way and the repair that it needed, if any, or the reason why it is no event."""
+    text, repairs = json_text.repaired(record.text)
     try:
         members = json_text.read_object(text)
     except ValueError as error:
         if json_text.is_json(text):
             return "not an object"
+        if record.text.startswith(b"{"):
+            return "no whole JSON, nor with the lines after it"
         raise BrokenExportError(f"{what} is no whole JSON: {error}") from None
-    if "error" in members and "event" not in members:
-        raise BrokenExportError(f"{what} tells of an error: {_quoted(members['error'], redact)}")
+    told = next((members[name] for name in _ERROR_MEMBERS if name in members), None)
+    if told is not None and "event" not in members:
+        raise BrokenExportError(f"{what} tells of an error: {_quoted(told, redact)}")
     name = _name(members.get("event"))
     if name is None:
         return "no event name"
     properties = bytes(members["properties"]) if "properties" in members else b""
     if not properties.startswith(b"{"):
         return "no properties"
-    return b'{"event":' + name + b',"properties":' + properties + b"}\n", repairs
+    content = b'{"event":' + name + b',"properties":' + properties + b"}\n"
+    if record.parts > 1:
+        return content, f"the {record.parts} lines joined that it came on"
+    return content, "U+FFFD in place of text that is not Unicode" if repairs else ""
+
+
+def _is_record(record: Record) -> bool:
+    """Whether the text is a record, if maybe a bad one, and not a word of the server's own."""
+    try:
+        members = json_text.read_object(json_text.repaired(record.text)[0])
+    except ValueError:
+        return False
+    return "event" in members or "properties" in members
 
 
 def _name(event: json_text.Text | None) -> bytes | None:
