@@ -3,6 +3,7 @@
     MixpanelAssetsError
     ├── ConfigurationError        stop: a setting or argument is wrong; nothing was sent
     │   └── MissingCredentialsError
+    ├── InstanceError             stop: Dagster's settings or its history in DAGSTER_HOME cannot be used
     ├── WarehouseError            stop: the DuckDB file cannot be used; what it holds is as it was
     ├── Cancelled                 stop: somebody asked the run to end
     ├── IncompleteSyncError       fetch again what is missing; what came is stored
@@ -30,6 +31,10 @@ class ConfigurationError(MixpanelAssetsError):
 
 class MissingCredentialsError(ConfigurationError):
     """The environment does not say who asks, or for which project."""
+
+
+class InstanceError(MixpanelAssetsError):
+    """Dagster's instance, its settings or its storage, cannot be opened, read or written."""
 
 
 class WarehouseError(MixpanelAssetsError):

@@ -1,10 +1,14 @@
-"""The Dagster instance that `mp` and the Python functions work on: its folder, and its first settings.
+"""The Dagster instance that `mp` and the Python functions work on: its folder, its first settings, and its opening.
 
 Belongs here: making DAGSTER_HOME usable without a manual step. Does not belong here: what the settings mean
-(dagster.yaml says it), and runs (run.py).
+(dagster.yaml says it), how the storage is opened (instance_storage.py), what may be wrong with it (storage_faults.py),
+runs (run.py).
 """
 
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,26 +35,49 @@ def prepare_home() -> Path:
     """
     home = settings.home()
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        # Dagster's history holds previews of profiles.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (home / SETTINGS_FILE).exists():
-            template = resources.files("mixpanel_assets").joinpath(SETTINGS_FILE)
-            (home / SETTINGS_FILE).write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+            _write_settings(home / SETTINGS_FILE)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigurationError(
-            f"cannot make the Dagster home {home} ({reason}): set DAGSTER_HOME to a folder of yours"
-        ) from None
+        raise _unusable(home, error) from None
     return home
 
 
-def open_instance() -> "DagsterInstance":
-    """The instance of DAGSTER_HOME, or of ./dagster_home; use it in a `with` statement.
+@contextmanager
+def open_instance() -> "Iterator[DagsterInstance]":
+    """The instance of DAGSTER_HOME, or of ./dagster_home.
 
     Raises:
         ConfigurationError: see `prepare_home`.
+        InstanceError: Dagster's settings or its storage cannot be used, now or later in the block.
     """
     home = prepare_home()
     from dagster import DagsterInstance
     from dagster._core.instance.ref import InstanceRef
 
-    return DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))
+    from mixpanel_assets.instance_storage import opened_serially
+    from mixpanel_assets.runs import storage_faults
+
+    with storage_faults.named(home):
+        with storage_faults.opening(home):
+            ref = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
+            instance = DagsterInstance.from_ref(opened_serially(ref))
+        with instance:
+            yield instance
+
+
+def _write_settings(file: Path) -> None:
+    """Whole or not at all: another process may read it in this moment."""
+    template = resources.files("mixpanel_assets").joinpath(SETTINGS_FILE)
+    new = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        new.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _unusable(home: Path, error: OSError) -> ConfigurationError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ConfigurationError(f"cannot make the Dagster home {home} ({reason}): set DAGSTER_HOME to a folder of yours")
