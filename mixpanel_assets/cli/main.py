@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from mixpanel_assets.cli import fetch, stand_in, status
+from mixpanel_assets.cli import fetch, stand_in, status, streams
 from mixpanel_assets.cli.output import say, warn
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -42,6 +42,7 @@ app.command()(stand_in.demo)
 
 def main() -> NoReturn:
     """Run `mp` and end the process with its exit code."""
+    streams.prepare()
     warnings.showwarning = _show_warning
     sys.exit(run(sys.argv[1:]))
 
@@ -65,6 +66,12 @@ def run(arguments: list[str]) -> int:
     except MixpanelAssetsError as error:
         say(f"Error: {error}")
         return _code_of(error)
+    except OSError as error:  # Of the help, which Typer prints, or of a file that no module speaks for.
+        streams.discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            return OK
+        say(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return FAILURE
 
 
 def _code_of(error: MixpanelAssetsError) -> int:

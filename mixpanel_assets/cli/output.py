@@ -1,13 +1,16 @@
 """How `mp` prints: results on stdout, as JSON or for people; warnings and errors as single lines on stderr."""
 
+import io
 import json
-import os
 import sys
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
+
+from mixpanel_assets.cli.streams import discard
+from mixpanel_assets.errors import MixpanelAssetsError
 
 
 class Format(str, Enum):
@@ -26,12 +29,18 @@ def print_result(result: Mapping[str, Any], output: Format) -> None:
 
 
 def show(text: str) -> None:
-    """Print on stdout. That nobody reads it, or not all, is no failure: `mp status | head -1`."""
+    """Print on stdout. That nobody reads it, or not all, is no failure: `mp status | head -1`.
+
+    Raises:
+        MixpanelAssetsError: it cannot be written.
+    """
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # What is left in the buffer would raise anew when the interpreter flushes it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
+    except OSError as error:
+        discard(sys.stdout)
+        raise MixpanelAssetsError(f"cannot write to stdout ({error.strerror})") from None
 
 
 def _table(result: Mapping[str, Any]) -> str:
@@ -41,7 +50,7 @@ def _table(result: Mapping[str, Any]) -> str:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in flat(result).items():
         table.add_row(name, value)
-    console = Console(highlight=False)
+    console = Console(file=io.StringIO(), highlight=False)
     with console.capture() as printed:
         console.print(table, end="")
     return printed.get()
