@@ -139,9 +139,11 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
         obj: StagedEvents,
         connection: "duckdb.DuckDBPyConnection",
     ) -> Mapping[str, Any]:
-        left = events_table.publish(connection, obj)
-        if left:
-            days = ", ".join(f"{first} to {last}" for first, last in ranges_of(left))
+        published = events_table.publish(connection, obj)
+        for refused in published.refused:
+            context.log.error(f"missing from this sync: {refused.reason}")
+        if published.left:
+            days = ", ".join(f"{first} to {last}" for first, last in ranges_of(published.left))
             context.log.warning(f"{days}: left as stored by a sync that asked for these days later")
         return {"dagster/row_count": count(connection, f"select count(*) from {events_table.TABLE}")}
 

@@ -33,6 +33,51 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Events
         yield pipeline
 
 
+class TestShrunkenDays:
+    """One answer that lacks most of what is stored of a day that is over may be a fault."""
+
+    @pytest.mark.parametrize("left", [0, 1, 30])
+    def test_the_old_rows_stay_and_the_day_is_owed_until_it_is_let_through(
+        self, pipeline: EventsPipeline, left: int
+    ) -> None:
+        """Red without `_refuse_shrunken`; and the second time, when the first emptied what it is compared with."""
+        pipeline.sync(FIRST, "2026-01-03")
+        old = pipeline.rows()
+        served = list(pipeline.sandbox.population.events("2026-01-02", milliseconds=True))[:left]
+        pipeline.sandbox.population.replace_events("2026-01-02", served)
+        for _ in range(2):
+            outcome = pipeline.sync(FIRST, "2026-01-03")
+            assert not outcome.success
+            assert sorted(outcome.days) == [FIRST, "2026-01-03"]
+            assert outcome.said["failed_date_ranges"] == [["2026-01-02", "2026-01-02"]]
+            assert f"events of 2026-01-02: {left} came where 100 are stored, which stay" in outcome.words
+            assert pipeline.rows() == old
+            assert list(event_reports.owed_days(pipeline.instance, EVENTS_KEY)) == ["2026-01-02"]
+        assert not pipeline.retry().success
+        assert pipeline.rows() == old
+        assert pipeline.sync("2026-01-02", max_removed_fraction=1.0).success
+        assert pipeline.rows() == sorted(pipeline.truth(FIRST, "2026-01-02", "2026-01-03"))
+        assert "nothing to fetch again" in pipeline.retry().words
+
+    def test_all_days_of_a_sync_may_be_refused(self, pipeline: EventsPipeline) -> None:
+        """Red when the report wants a day that came."""
+        pipeline.sync(FIRST, "2026-01-02")
+        old = pipeline.rows()
+        pipeline.sandbox.faults = [Fault("export", "status:200", body="\n", times=None)]
+        outcome = pipeline.sync(FIRST, "2026-01-02")
+        assert (outcome.success, outcome.days, pipeline.rows()) == (False, {}, old)
+        assert list(event_reports.owed_days(pipeline.instance, EVENTS_KEY)) == [FIRST, "2026-01-02"]
+
+    def test_rows_that_the_query_could_not_serve_are_not_compared(self, pipeline: EventsPipeline) -> None:
+        """Red when all rows of the day count, whatever was asked."""
+        pipeline.sync(FIRST)
+        assert pipeline.sync(FIRST, events=["Search"]).success
+        pipeline.sandbox.population.replace_events(FIRST, [])
+        assert not pipeline.sync(FIRST, events=["Search"]).success
+        assert pipeline.sync(FIRST, where='properties["plan"] == "pro"').success
+        assert len(pipeline.rows()) == 100
+
+
 class TestPartialFailure:
     def test_days_that_came_are_stored_and_the_others_can_be_fetched_alone(self, pipeline: EventsPipeline) -> None:
         pipeline.sync("2026-01-03")

@@ -52,7 +52,7 @@ class Table:
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
             result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:
-            return events_table.publish(connection, StagedEvents(self.root, (result,)))
+            return events_table.publish(connection, StagedEvents(self.root, (result,))).left
 
     def query(self, sql: str) -> list[Any]:
         with self.warehouse.reading() as connection:

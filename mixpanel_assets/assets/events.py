@@ -16,7 +16,7 @@ from pydantic import Field
 
 from mixpanel_assets import owed, partitions, settings
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
-from mixpanel_assets.assets.sync_config import SyncConfig
+from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.pools import EXPORT_POOL
@@ -42,6 +42,10 @@ class EventsConfig(SyncConfig):
     chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    max_removed_fraction: float = Field(
+        default=0.5,
+        description="Refuse the answer for a day that is over if it lacks a larger share of its stored rows (0 to 1).",
+    )
     retry_failed_ranges: bool = Field(
         default=False,
         description=(
@@ -57,6 +61,7 @@ class EventsConfig(SyncConfig):
             ConfigurationError: a setting is out of range.
         """
         check_choice(self.on_quota)
+        check_fraction(self.max_removed_fraction)
         query = EventsQuery(
             None if self.events is None else tuple(self.events),
             self.where,
@@ -94,7 +99,9 @@ def plan(
         stored.check_ready()
         sweep(staging.root)
         history.delete_old_runs(context)
-        planned = EventsPlan(context.run_id, tuple(chunks), datetime.now(timezone.utc))
+        planned = EventsPlan(
+            context.run_id, tuple(chunks), datetime.now(timezone.utc), partitions.today(), config.max_removed_fraction
+        )
         taken = _take_over(context, planned, staging.root, stored)
         for from_date, to_date in taken:
             context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
@@ -146,7 +153,8 @@ def collect_events(
             )
         yield dg.Output(settled, "settled")
         came = tuple(part for part in parts if part.came)
-        staged = StagedEvents(staging.root, came, tuple(part for part in parts if not part.came))
+        failed = tuple(part for part in parts if not part.came)
+        staged = StagedEvents(staging.root, came, failed, planned.today, planned.max_removed_fraction)
         yield dg.Output(staged, "stored")
 
 
@@ -155,6 +163,7 @@ def report(
     context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
 ) -> Iterator[dg.Output[None]]:
     """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
+    settled = _without_refused(settled, stored)
     days = event_sync.stored_days(settled)
     if event_sync.failed_ranges(settled) or list(days) != _chosen_days(context):
         _report_each(context, planned, settled, stored)
@@ -171,7 +180,11 @@ def report_each(
     context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
 ) -> None:
     """Say which days are stored, in a run that is no asset's."""
-    _report_each(context, planned, settled, stored)
+    _report_each(context, planned, _without_refused(settled, stored), stored)
+
+
+def _without_refused(settled: list[ChunkResult], stored: StoredEvents) -> list[ChunkResult]:
+    return event_sync.without_refused(settled, {(each.day, each.query): each.reason for each in stored.refused})
 
 
 @dg.config_mapping
@@ -294,7 +307,7 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
     """One materialization for each day that came; the others are noted, and fail the run."""
     days = event_sync.stored_days(settled)
     sync = event_reports.sync_metadata(planned, settled, stored, days)
-    last = max(days)
+    last = max(days, default=None)
     for day, query in days.items():
         metadata = {**sync, **event_reports.day_metadata(stored.days[day], query)}
         if day == last:

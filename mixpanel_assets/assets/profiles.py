@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mixpanel_assets import owed
 from mixpanel_assets.assets.failures import one_line_errors
-from mixpanel_assets.assets.sync_config import SyncConfig
+from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
@@ -57,8 +57,7 @@ class ProfilesConfig(SyncConfig):
         Raises:
             ConfigurationError: a setting is out of range, or two contradict each other.
         """
-        if not 0 <= self.max_removed_fraction <= 1:
-            raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {self.max_removed_fraction}")
+        check_fraction(self.max_removed_fraction)
         check_choice(self.on_quota)
         query = ProfileQuery(
             where=self.where,

@@ -4,6 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets import settings
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.sync.budgets import STOP
 
@@ -40,3 +41,13 @@ class SyncConfig(dg.Config):
         of_all = settings.property_filter()
         of_all.check()
         return of_all.and_also(of_run)
+
+
+def check_fraction(max_removed_fraction: float) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        ConfigurationError: one line that names the setting.
+    """
+    if not 0 <= max_removed_fraction <= 1:
+        raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {max_removed_fraction}")

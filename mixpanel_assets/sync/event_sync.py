@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixpanel_assets.errors import FatalError, MixpanelError, kind_of
+from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.http import ServerTimeoutError
@@ -43,11 +43,15 @@ class EventsPlan:
         folder: Name of its staging folder.
         chunks: In order, no day twice. Their queries differ where days are retried that failed in several syncs.
         started_at: When the run began to fetch.
+        today: The project's present day then, ISO.
+        max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
     """
 
     folder: str
     chunks: tuple[Chunk, ...]
     started_at: datetime.datetime
+    today: str = ""
+    max_removed_fraction: float = 0.5
 
     def wanted(self, index: int) -> RangeResult:
         """A chunk as the result that is to come of it."""
@@ -136,6 +140,16 @@ def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult])
     return settled
 
 
+def without_refused(
+    results: Iterable[ChunkResult], refused: Mapping[tuple[str, EventsQuery], str]
+) -> list[ChunkResult]:
+    """The results with the days that were not stored as failed; `refused` gives the reason by day and query."""
+    return [
+        replace(result, ranges=tuple(part for whole in result.ranges for part in _split(whole, refused)))
+        for result in results
+    ]
+
+
 def stored_days(results: Iterable[ChunkResult]) -> dict[str, EventsQuery]:
     """The days that came, in order, with what was asked of each."""
     parts = [part for result in results for part in result.ranges if part.came]
@@ -211,6 +225,26 @@ def _is_fresh(result: RangeResult, now: datetime.datetime, loaded_at: Mapping[st
     # Over everywhere on earth: the last time zone ends a day 12 hours after UTC does.
     over_at = datetime.datetime.fromisoformat(f"{result.to_date}T00:00:00+00:00") + datetime.timedelta(hours=36)
     return result.asked_at >= over_at
+
+
+def _split(part: RangeResult, refused: Mapping[tuple[str, EventsQuery], str]) -> list[RangeResult]:
+    """The range as its days ended; what was counted for the whole stays with the first part."""
+    reasons = {day: refused.get((day, part.query)) for day in days_between(part.from_date, part.to_date)}
+    if not part.came or not any(reasons.values()):
+        return [part]
+    alike = [
+        (first, last, reason)
+        for reason in dict.fromkeys(reasons.values())
+        for first, last in ranges_of(day for day in reasons if reasons[day] == reason)
+    ]
+    parts = [
+        replace(part, from_date=first, to_date=last, error=reason, error_kind=WarehouseError.__name__ if reason else "")
+        for first, last, reason in sorted(alike, key=lambda each: each[0])
+    ]
+    return [
+        parts[0],
+        *(replace(each, lines=0, rejected=0, repaired=0, counted_requests=0, attempts=()) for each in parts[1:]),
+    ]
 
 
 def _still_there(staging_root: Path, part: RangeResult) -> RangeResult:

@@ -8,6 +8,7 @@ file holds is event_columns.py's, which has proven it.
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from mixpanel_assets.staging.event_columns import MAX_LINE_BYTES
 from mixpanel_assets.staging.events import EventsFolder, RangeResult
 from mixpanel_assets.warehouse import missing
 from mixpanel_assets.warehouse.database import bound_memory, compression, count, table_exists
+from mixpanel_assets.warehouse.missing import RefusedDay
 from mixpanel_assets.warehouse.rejected_rows import REJECTED_TABLE, create_rejected_rows
 
 TABLE = "events"
@@ -60,11 +62,15 @@ class StagedEvents:
         ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
             served.
         failed: The ranges that did not come.
+        today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
+        max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
     """
 
     root: Path
     ranges: tuple[RangeResult, ...]
     failed: tuple[RangeResult, ...] = ()
+    today: str = ""
+    max_removed_fraction: float = 1.0
 
     def drop(self) -> None:
         """Delete the staged files."""
@@ -86,22 +92,34 @@ class StoredDay:
 
 @dataclass(frozen=True)
 class StoredEvents:
-    """All days that were ever loaded, by ISO date."""
+    """All days that were ever loaded, by ISO date, and those whose last answer was refused."""
 
     days: dict[str, StoredDay]
+    refused: tuple[RefusedDay, ...] = ()
 
 
-def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> list[str]:
-    """Bring staged ranges into the table, within the caller's transaction. Returns the days left as they were, because
-    what was asked for later has stored them."""
+@dataclass(frozen=True)
+class Published:
+    """What a publish left as it was: days that what was asked for later has stored, and days whose answer lacks too
+    many of their rows."""
+
+    left: list[str]
+    refused: tuple[RefusedDay, ...]
+
+
+def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> Published:
+    """Bring staged ranges into the table, within the caller's transaction."""
     bound_memory(connection, _MEMORY_MB)
     _create_tables(connection)
     left: list[str] = []
+    refused: list[RefusedDay] = []
     for query in dict.fromkeys(part.query for part in staged.ranges):
         alike = tuple(part for part in staged.ranges if part.query == query)
-        left += _publish(connection, replace(staged, ranges=alike), query)
-    missing.note_days(connection, staged.ranges, staged.failed)
-    return sorted(left)
+        newer, shrunken = _publish(connection, replace(staged, ranges=alike), query)
+        left += newer
+        refused += shrunken
+    missing.note_days(connection, staged.ranges, staged.failed, refused)
+    return Published(sorted(left), tuple(refused))
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
@@ -109,7 +127,7 @@ def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
     rows = connection.execute(
         f"select day::varchar, rows, duplicates, rejected, new, changed, gone from {DAYS_TABLE}"
     ).fetchall()
-    return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows})
+    return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows}, missing.refused_days(connection))
 
 
 def loaded_at(connection: duckdb.DuckDBPyConnection) -> Mapping[str, datetime]:
@@ -134,17 +152,20 @@ def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [day for (day,) in rows]
 
 
-def _publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery) -> list[str]:
+def _publish(
+    connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery
+) -> tuple[list[str], list[RefusedDay]]:
     _note_staged(connection, staged)
     left = _leave_newer(connection, query)
     staged = _without_left(connection, staged) if left else staged
     _note_replaced(connection, query)
+    refused = _refuse_shrunken(connection, staged, query)
     _delete_replaced(connection, query)
     unplaced = _insert(connection, staged)
     _set_aside(connection, staged, unplaced)
     _drop_duplicates(connection)
     _write_days(connection, query)
-    return left
+    return left, refused
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -211,6 +232,53 @@ def _note_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) ->
         f"create temp table replaced as select event_time::date as day, hash({_KEY_HASH}) as key, "
         f"hash(properties::varchar) as content from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}",
         names,
+    )
+
+
+def _refuse_shrunken(
+    connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery
+) -> list[RefusedDay]:
+    """Take out of `staged_days` those that are over and whose answer lacks too many of the rows that are stored.
+
+    One answer may be a fault, and what it lacks would be gone for good. With a filter expression nothing is removed.
+    """
+    stored = dict(
+        connection.execute(
+            "select day::varchar, count(distinct key) from replaced where day::varchar < ? group by day", [staged.today]
+        ).fetchall()
+    )
+    if not stored or query.where is not None:
+        return []
+    came = _keys_that_came(connection, staged)
+    refused = [
+        RefusedDay(day, query, _too_few(day, rows, came.get(day, 0)))
+        for day, rows in sorted(stored.items())
+        if rows - came.get(day, 0) > staged.max_removed_fraction * rows
+    ]
+    days = [each.day for each in refused]
+    for table in ("staged_days", "replaced"):
+        connection.execute(f"delete from {table} where list_contains(?, day::varchar)", [days])
+    return refused
+
+
+def _keys_that_came(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> dict[str, int]:
+    """Different keys of each staged day."""
+    if not _files(staged):
+        return {}
+    return dict(
+        connection.execute(
+            f"select event_time::date::varchar as day, count(distinct hash({_KEY_HASH})) from {_STAGED_EVENTS} "
+            f"where ({_REASON}) is null group by day",
+            [_files(staged)],
+        ).fetchall()
+    )
+
+
+def _too_few(day: str, stored: int, came: int) -> str:
+    needed = math.ceil((stored - came) / stored * 100) / 100
+    return (
+        f"events of {day}: {came} came where {stored} are stored, which stay; if the others are really gone, sync the "
+        f"day again with max_removed_fraction={needed:.2f}"
     )
 
 

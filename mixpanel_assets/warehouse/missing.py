@@ -45,12 +45,26 @@ def note_pages(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, failed
         )
 
 
+@dataclass(frozen=True)
+class RefusedDay:
+    """A day whose answer was refused, because it held too few of the rows that are stored; they stay."""
+
+    day: str
+    query: EventsQuery
+    reason: str
+
+
 def note_days(
-    connection: duckdb.DuckDBPyConnection, came: Iterable[RangeResult], failed: Iterable[RangeResult]
+    connection: duckdb.DuckDBPyConnection,
+    came: Iterable[RangeResult],
+    failed: Iterable[RangeResult],
+    refused: Iterable[RefusedDay],
 ) -> None:
-    """Take out the days that came, as far as what was asked of them covers what was missing; add those that failed."""
+    """Take out the days that came, as far as what was asked of them covers what was missing; add those that failed, and
+    of those that came the ones that were refused."""
     connection.execute(
-        f"create table if not exists {DAYS_TABLE} (day date, reason varchar, query varchar, noted_at timestamptz)"
+        f"create table if not exists {DAYS_TABLE} "
+        "(day date, reason varchar, query varchar, noted_at timestamptz, refused boolean)"
     )
     for part in came:
         _settle(connection, part)
@@ -59,8 +73,12 @@ def note_days(
         connection.execute(f"delete from {DAYS_TABLE} where day between ?::date and ?::date and query = ?", days)
         connection.execute(
             f"insert into {DAYS_TABLE} "
-            "select unnest(generate_series(?::date, ?::date, interval 1 day))::date, ?, ?, now()",
+            "select unnest(generate_series(?::date, ?::date, interval 1 day))::date, ?, ?, now(), false",
             [part.from_date, part.to_date, part.error, _text(part.query)],
+        )
+    for each in refused:
+        connection.execute(
+            f"insert into {DAYS_TABLE} values (?, ?, ?, now(), true)", [each.day, each.reason, _text(each.query)]
         )
 
 
@@ -82,6 +100,14 @@ def missing_days(connection: duckdb.DuckDBPyConnection) -> dict[str, EventsQuery
         return None
     rows = connection.execute(f"select day::varchar, query from {DAYS_TABLE} order by day, noted_at").fetchall()
     return {day: msgspec.json.decode(query, type=EventsQuery) for day, query in rows}
+
+
+def refused_days(connection: duckdb.DuckDBPyConnection) -> tuple[RefusedDay, ...]:
+    """The days whose last answer was refused."""
+    if not table_exists(connection, DAYS_TABLE):
+        return ()
+    rows = connection.execute(f"select day::varchar, query, reason from {DAYS_TABLE} where refused").fetchall()
+    return tuple(RefusedDay(day, msgspec.json.decode(query, type=EventsQuery), reason) for day, query, reason in rows)
 
 
 def _settle(connection: duckdb.DuckDBPyConnection, came: RangeResult) -> None:
