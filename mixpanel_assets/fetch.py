@@ -108,6 +108,7 @@ def fetch_events(
     chunk_days: int = 7,
     events: Sequence[str] | None = None,
     where: str | None = None,
+    max_removed_fraction: float | None = None,
     on_quota: str = "stop",
     retry_failed_ranges: bool = False,
     on_batch_complete: Callable[[BatchProgress], None] | None = None,
@@ -123,6 +124,8 @@ def fetch_events(
         chunk_days: Days per request, 1 to 100.
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
+        max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack (default
+            0.5); beyond it the day stays as it is, and is listed as failed.
         on_quota: When the hourly quota is too small: "stop", or "wait" until there is room.
         retry_failed_ranges: Of these days only those that failed earlier.
         on_batch_complete: Called once per finished chunk, in the calling thread. No further chunk starts while it runs,
@@ -143,6 +146,7 @@ def fetch_events(
         chunk_days=chunk_days,
         events=events,
         where=where,
+        max_removed_fraction=max_removed_fraction,
         on_quota=on_quota,
         retry_failed_ranges=retry_failed_ranges,
     )

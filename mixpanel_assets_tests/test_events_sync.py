@@ -110,7 +110,7 @@ class TestWhole:
     def test_a_filter_on_names_leaves_other_events_alone(self, pipeline: EventsPipeline) -> None:
         pipeline.sync(FIRST)
         pipeline.sandbox.population.replace_events(FIRST, [])
-        outcome = pipeline.sync(FIRST, events=["Search"])
+        outcome = pipeline.sync(FIRST, events=["Search"], max_removed_fraction=1.0)
         assert outcome.success, outcome.words
         # Red when `_delete_replaced` ignores the query.
         assert pipeline.rows() == [

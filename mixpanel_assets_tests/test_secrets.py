@@ -45,7 +45,7 @@ def test_is_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ass
     with Sandbox(Population(60, events_per_day=10), page_size=10, secret=SECRET) as sandbox:
         pair = base64.b64encode(f"{sandbox.username}:{SECRET}".encode()).decode()
         quoting = f'{{"error":"not with {SECRET}, nor Basic {pair}"}}'
-        aside = quoting.replace("error", "message")
+        aside = f'{{"event":"","properties":{quoting}}}'
         sandbox.faults = [
             *(Fault("engage", do, page, times=None, body=quoting) for page, do in enumerate(ERRORS[:-1], 1)),
             *(

@@ -30,6 +30,10 @@ class OnQuota(str, Enum):
     wait = "wait"
 
 
+RemovedFraction = Annotated[
+    float | None,
+    typer.Option("--max-removed-fraction", help="Largest share of what is stored that may vanish (default 0.5)."),
+]
 Quota = Annotated[OnQuota, typer.Option("--on-quota", help="When the hourly quota is too small: stop, or wait for it.")]
 
 
@@ -44,13 +48,11 @@ def fetch_profiles(
     ] = False,
     output_properties: Annotated[
         list[str] | None,
-        typer.Option(help="Only these properties: $email,$city, or repeated, or a JSON list."),
+        typer.Option(help='Only these properties: repeated, or a JSON list such as ["$email", "plan"].'),
     ] = None,
     page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
     data_group_id: Annotated[str | None, typer.Option(help="Group profiles of this group, not users.")] = None,
-    max_removed_fraction: Annotated[
-        float | None, typer.Option(help="Largest share of stored profiles that may vanish (default 0.5).")
-    ] = None,
+    max_removed_fraction: RemovedFraction = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
     no_progress: NoProgress = False,
@@ -100,9 +102,10 @@ def fetch_events(
     chunk_days: ChunkDays = 7,
     events: Annotated[
         list[str] | None,
-        typer.Option("--events", "-e", help="Only these events: Signup,Login, or repeated, or a JSON list."),
+        typer.Option("--events", "-e", help='Only these events: repeated, or a JSON list: ["Sign up", "Log in"].'),
     ] = None,
     where: Where = None,
+    max_removed_fraction: RemovedFraction = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
     no_progress: NoProgress = False,
@@ -112,7 +115,13 @@ def fetch_events(
 
     Examples: mp fetch events --from 2026-01-01 --to 2026-03-31 -p; mp fetch events --from 2026-01-01 --to 2026-01-01
     """
-    config = {"chunk_days": chunk_days, "events": names(events), "where": where, "on_quota": on_quota.value}
+    config = {
+        "chunk_days": chunk_days,
+        "events": names(events),
+        "where": where,
+        "max_removed_fraction": max_removed_fraction,
+        "on_quota": on_quota.value,
+    }
     days = (from_date, to_date)
     return _sync_events(
         config, days, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose
@@ -123,6 +132,7 @@ def fetch_events(
 def retry_events(
     workers: RetryWorkers = None,
     chunk_days: ChunkDays = 7,
+    max_removed_fraction: RemovedFraction = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
     no_progress: NoProgress = False,
@@ -131,18 +141,23 @@ def retry_events(
     """Fetch the days of events that failed and have not come since."""
     if _nothing_is_owed("events"):
         return 0
-    config = {"chunk_days": chunk_days, "retry_failed_ranges": True, "on_quota": on_quota.value}
+    config = {
+        "chunk_days": chunk_days,
+        "retry_failed_ranges": True,
+        "max_removed_fraction": max_removed_fraction,
+        "on_quota": on_quota.value,
+    }
     return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
 
 def names(given: list[str] | None) -> list[str] | None:
-    """Names that were given repeated, separated by commas, or as a JSON list."""
+    """Names that were given one by one, or as a JSON list; a comma may be part of a name."""
     if not given:
         return None
     found: list[str] = []
     for text in given:
         if not text.lstrip().startswith("["):
-            found += [name.strip() for name in text.split(",") if name.strip()]
+            found.append(text)
             continue
         try:
             listed = json.loads(text)
