@@ -45,6 +45,7 @@ def fetch_profiles(
     page_size: int | None = None,
     data_group_id: str | None = None,
     max_removed_fraction: float | None = None,
+    max_missing_fraction: float | None = None,
     on_quota: str = "stop",
     retry_failed_pages: bool = False,
     on_batch_complete: Callable[[ProfileBatchProgress], None] | None = None,
@@ -62,6 +63,7 @@ def fetch_profiles(
         page_size: Profiles per page wished for; Mixpanel decides.
         data_group_id: Group profiles of this group, instead of users.
         max_removed_fraction: Largest share of the stored profiles that may vanish (default 0.5).
+        max_missing_fraction: Share of the reported profiles that may be missing from pages that came (default 0.001).
         on_quota: When the hourly quota is too small: "stop", or "wait" until there is room.
         retry_failed_pages: Only the pages that failed last time, under the same session.
         on_batch_complete: Called once per finished page, page 0 included, in the calling thread. No further page starts
@@ -86,6 +88,7 @@ def fetch_profiles(
         page_size=page_size,
         data_group_id=data_group_id,
         max_removed_fraction=max_removed_fraction,
+        max_missing_fraction=max_missing_fraction,
         on_quota=on_quota,
         retry_failed_pages=retry_failed_pages,
     )

@@ -67,7 +67,7 @@ class _AtomicIOManager(DbIOManager):
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))
             raise
-        if isinstance(obj, StagedProfiles) and obj.complete:
+        if isinstance(obj, StagedProfiles) and not obj.failed:
             obj.folder.remove()
         if isinstance(obj, StagedEvents):
             obj.drop()
@@ -94,6 +94,10 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
         context.log.info(
             f"mixpanel.profiles holds {published.rows} profiles: {published.added} new, {published.removed} removed"
         )
+        if published.missing and not obj.failed:
+            context.log.warning(
+                f"{published.missing} of {obj.total or 'the'} profiles did not come, so that none was removed"
+            )
         if published.newer:
             context.log.warning(f"{published.newer} profiles stay as a sync that began later has stored them")
         seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
@@ -103,6 +107,7 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
             "new_profiles": published.added,
             "removed_profiles": published.removed,
             "duplicate_profiles": published.duplicates,
+            "missing_profiles": dg.MetadataValue.null() if published.missing is None else published.missing,
             "duration_seconds": round(seconds, 3),
         }
 

@@ -124,8 +124,55 @@ def test_a_total_that_is_no_count_is_no_total(total: str) -> None:
     assert parse_page(f'{{"results":[],"total":{total}}}'.encode(), 0).total is None
 
 
-def test_a_session_that_is_no_text_is_none() -> None:
-    assert [parse_page(body(session_id=value), 1).session_id for value in (None, "", 5)] == [None] * 3
+@pytest.mark.parametrize(
+    ("told", "session_id"),
+    [(None, None), ("", None), (" ", None), (1.5, None), (True, None), (["s"], None), ({"s": 1}, None),
+     ("s" * 1001, None), (5, "5"), (10**40, str(10**40)), ("5", "5"), ("s s", "s s"), ("s" * 1000, "s" * 1000)],
+    ids=range(13),
+)  # fmt: skip
+def test_what_is_a_session(told: Any, session_id: str | None) -> None:
+    assert parse_page(body(session_id=told), 1).session_id == session_id
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked", "says"),
+    [
+        (body(session_id="s"), {"session_id": "s"}, None),
+        (body(session_id=None), {"session_id": "s"}, None),  # as Mixpanel's last page may say
+        (b'{"results":[]}', {"session_id": "s", "project_id": "7"}, None),
+        (body(session_id=5), {"session_id": "5"}, None),
+        (body(session_id="5"), {"session_id": "5"}, None),
+        (body(session_id="t"), {"session_id": "s"}, "page 1: the server sent a page of another session"),
+        (body(session_id=6), {"session_id": "5"}, "a page of another session"),
+        (body(session_id="S"), {"session_id": "s"}, "a page of another session"),
+        (body(page=1), {}, None),
+        (body(page="1"), {}, None),
+        (body(page=None), {}, None),
+        (body(page="2"), {}, "sent page 2 instead"),
+        (body(page=0), {}, "sent page 0 instead"),
+        (body(page=-1), {}, "sent page -1 instead"),
+        (body(page=10**30), {}, "sent page 10000000000000000000 instead"),
+        (body(project_id=7), {"project_id": "7"}, None),
+        (body(project_id="7"), {"project_id": "007"}, None),
+        (body(project_id="seven"), {"project_id": "7"}, None),
+        (body(project_id=8), {"project_id": "7"}, "page 1: the server sent project 8 instead"),
+    ],
+    ids=range(19),
+)
+def test_a_page_of_another_request_is_not_the_one_asked_for(
+    answer: bytes, asked: dict[str, Any], says: str | None
+) -> None:
+    """Red without the guard of each: the rows of another page, session or project are stored as this one's."""
+    if says is None:
+        parse_page(answer, 1, **asked)
+        return
+    with pytest.raises(MalformedPageError, match=says):
+        parse_page(answer, 1, **asked)
+
+
+def test_numbers_in_quotes_are_numbers() -> None:
+    page = parse_page(body(total="35", page_size="10"), 1)
+    assert (page.total, page.page_size) == (35, 10)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,35 @@ def test_a_spent_hour_is_waited_out_on_request_and_in_no_haste() -> None:
     assert stop.waits == [1800.0, 2.0]
 
 
+class TestOnceMore:
+    """Red without `_is_last`: five requests for an answer in doubt, or an hour's wait."""
+
+    def test_what_is_in_doubt_is_asked_for_after_the_first_wait(self) -> None:
+        stop = NoSleep()
+        asking = retrier(stop)
+        assert asking.call(failing()) == "came"
+        assert asking.may_ask_once_more("page 0: 9 of 10 rows came")
+        assert 2.0 <= stop.waits[0] <= 3.0
+        assert asking.call(failing()) == "came"
+        assert not asking.may_ask_once_more("still in doubt")
+        assert [attempt.error for attempt in asking.attempts] == ["page 0: 9 of 10 rows came", None]
+
+    @pytest.mark.parametrize("error", [TransientError("no"), QuotaError("spent", 1800.0)])
+    def test_and_then_no_further(self, error: MixpanelError) -> None:
+        stop = NoSleep()
+        asking = retrier(stop, waits_for_quota=True)
+        asking.call(failing())
+        assert asking.may_ask_once_more("in doubt")
+        with pytest.raises(type(error)):
+            asking.call(failing(error))
+        assert len(stop.waits) == 1
+
+    def test_not_beyond_the_attempts(self) -> None:
+        asking = retrier(NoSleep(), max_attempts=2)
+        assert asking.call(failing(TransientError("no"))) == "came"
+        assert not asking.may_ask_once_more("in doubt")
+
+
 class TestCancel:
     def test_before_the_first_request(self) -> None:
         stop = threading.Event()

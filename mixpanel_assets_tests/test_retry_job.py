@@ -10,7 +10,7 @@ import pytest
 from mixpanel_assets import settings
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.pipeline import Pipeline
-from mixpanel_assets_tests.test_acceptance_profiles import GONE, engage, make_instance, make_pipelines, seed
+from mixpanel_assets_tests.test_acceptance_profiles import GONE, engage, make_instance, make_pipelines, merged, seed
 
 # Dagster's own use of its own deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
@@ -67,6 +67,46 @@ def test_a_lost_session_is_said_and_starts_one_fresh_snapshot(pipelines: Any) ->
     assert pipeline.table() == pipeline.truth()
     fresh = [request for request in pipeline.sandbox.journal.requests if request.page == 0]
     assert [request.params["where"] for request in fresh] == [WHERE]
+
+
+def test_a_short_page_is_asked_for_once_and_its_fuller_answer_stays(pipelines: Any) -> None:
+    """Red when what lies staged is taken for all: no request, and five profiles missing for good."""
+    pipeline = pipelines(35, faults=[engage("short-page", 2), engage("short-page:1", 3)])
+    old = seed(pipeline)
+    assert pipeline.sync().failed_pages == [2, 3]
+    pipeline.sandbox.faults = [engage("short-page:7", 2), engage("status:500", 3)]
+    pipeline.sandbox.journal.clear()
+    again = pipeline.retry(max_attempts=1)
+    assert (again.failed_pages, (again.said or {})["missing_profiles"]) == ([2, 3], 6)
+    assert sorted(request.page or 0 for request in pipeline.sandbox.journal.requests) == [2, 3]
+    ids = list(pipeline.truth())
+    assert pipeline.table() == merged(pipeline, old, {*ids[25:30], ids[34]})
+    pipeline.sandbox.faults = []
+    whole = pipeline.retry()
+    assert whole.success, whole.words
+    assert pipeline.table() == pipeline.truth()
+
+
+def test_a_short_page_whose_session_is_lost_is_fetched_with_all(pipelines: Any) -> None:
+    pipeline = pipelines(35, faults=[engage("short-page", 2)])
+    pipeline.sync()
+    pipeline.sandbox.faults = []
+    pipeline.sandbox.expire_sessions()
+    outcome = pipeline.retry()
+    assert outcome.success, outcome.words
+    assert "one fresh start from page 0" in outcome.words
+    assert pipeline.table() == pipeline.truth()
+
+
+def test_where_page_0_named_no_session_all_is_fetched_anew(pipelines: Any) -> None:
+    pipeline = pipelines(35, faults=[engage("session:null", 0)])
+    assert pipeline.sync().failed_pages == [1, 2, 3]
+    pipeline.sandbox.faults = []
+    pipeline.sandbox.journal.clear()
+    outcome = pipeline.retry()
+    assert outcome.success, outcome.words
+    assert "page 0 of the last sync named no session: all pages are fetched anew" in outcome.words
+    assert pipeline.table() == pipeline.truth()
 
 
 def test_a_session_lost_twice_before_is_not_asked_again(pipelines: Any) -> None:

@@ -107,6 +107,37 @@ def test_rejected_rows_make_it_incomplete(folder: SnapshotFolder) -> None:
     assert not snapshots.is_complete(stage(folder, [full(0, start=50), odd]))
 
 
+@pytest.mark.parametrize(
+    ("total", "rows", "fraction", "missing", "failed"),
+    [
+        (25, (10, 10, 5), 0.0, [0, 0, 0], []),
+        (25, (10, 10, 4), 0.0, [0, 0, 1], [2]),
+        (25, (10, 10, 4), 0.04, [0, 0, 1], []),
+        (25, (9, 10, 4), 0.04, [1, 0, 1], [0, 2]),
+        (25, (10, 0, 5), 0.1, [0, 10, 0], [1]),
+        (25, (12, 10, 5), 0.0, [0, 0, 0], []),  # duplicates come on top
+        (25, (12, 10, 3), 0.0, [0, 0, 2], [2]),  # and make up for nobody
+        (None, (10, 7, 2), 0.0, [0, 3, 0], [1]),  # without a total only the last may be short
+        (None, (10, 7, 2), 0.2, [0, 3, 0], []),
+    ],
+    ids=range(9),
+)
+def test_what_lacks_is_counted_and_beyond_what_is_tolerated_fetched_again(
+    folder: SnapshotFolder,
+    total: int | None,
+    rows: tuple[int, ...],
+    fraction: float,
+    missing: list[int],
+    failed: list[int],
+) -> None:
+    results = stage(folder, [full(number, count) for number, count in enumerate(rows)])
+    settled = snapshots.settle(folder, snapshot(folder, 3, total), results, fraction)
+    assert [result.missing for result in settled] == missing
+    assert [result.page_index for result in settled if result.failed] == failed
+    assert all(result.came for result in settled)
+    assert snapshots.is_complete(settled) == (not any(missing))
+
+
 def test_the_largest_total_counts(folder: SnapshotFolder) -> None:
     results = stage(folder, [full(0, total=20), full(1, total=22), full(2, 0, total=5)])
     assert snapshots.expected_total(snapshot(folder, 2, 20), results) == 22

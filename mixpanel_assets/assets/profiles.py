@@ -47,6 +47,13 @@ class ProfilesConfig(SyncConfig):
     max_removed_fraction: float = Field(
         default=0.5, description="Refuse a snapshot that would remove a larger share of the stored profiles (0 to 1)."
     )
+    max_missing_fraction: float = Field(
+        default=0.001,
+        description=(
+            "Share of the reported profiles (0 to 1) that may be missing from pages that came, as those deleted "
+            "meanwhile are: told, and removing nobody; beyond it the sync fails, after storing what came."
+        ),
+    )
     retry_failed_pages: bool = Field(
         default=False, description="Fetch only the pages that failed last time, under the same session."
     )
@@ -58,6 +65,7 @@ class ProfilesConfig(SyncConfig):
             ConfigurationError: a setting is out of range, or two contradict each other.
         """
         check_fraction(self.max_removed_fraction)
+        check_fraction(self.max_missing_fraction, "max_missing_fraction")
         check_choice(self.on_quota)
         query = ProfileQuery(
             where=self.where,
@@ -176,22 +184,22 @@ def collect(
     with one_line_errors():
         snapshot = checked.snapshot
         folder = staging.snapshot(snapshot.id)
-        results = snapshots.settle(folder, snapshot, [*checked.results, *fetched_again])
+        results = snapshots.settle(folder, snapshot, [*checked.results, *fetched_again], config.max_missing_fraction)
         for result in results:
-            if not result.came:
+            if result.failed:
                 context.log.error(f"missing from this sync: {result.error}")
-        if not any(result.came for result in results):
+        if all(result.failed and not result.served for result in results):
             raise MixpanelError(f"no page of {len(results)} came, nothing was stored or removed: {results[0].error}")
         staged = StagedProfiles(
             snapshot=snapshot,
             pages=tuple(result for result in results if result.came),
-            failed=tuple(result for result in results if not result.came),
+            failed=tuple(result for result in results if result.failed),
             folder=folder,
             complete=snapshots.is_complete(results),
             total=snapshots.expected_total(snapshot, results),
             max_removed_fraction=config.max_removed_fraction,
         )
-        metadata = reports.profiles_metadata(snapshot, results, _began(context))
+        metadata = reports.profiles_metadata(snapshot, results, config.max_missing_fraction, _began(context))
         # Output(data_version=...) would warn in every run that it is beta.
         context.set_data_version(PROFILES_KEY, reports.data_version(results))
         return dg.Output(staged, metadata=metadata)
@@ -248,6 +256,9 @@ def _last_sync(
     snapshot = folder.read_snapshot() if said.snapshot_id else None
     if snapshot is None:
         context.log.warning("the staged pages of the last sync are gone: all pages are fetched anew")
+        return query, None
+    if snapshot.session_id is None:
+        context.log.warning("page 0 of the last sync named no session: all pages are fetched anew")
         return query, None
     if snapshot.query.kept != query.kept:
         folder.remove()

@@ -43,11 +43,11 @@ class SyncConfig(dg.Config):
         return of_all.and_also(of_run)
 
 
-def check_fraction(max_removed_fraction: float) -> None:
+def check_fraction(value: float, name: str = "max_removed_fraction") -> None:
     """Refuse a share that is none.
 
     Raises:
         ConfigurationError: one line that names the setting.
     """
-    if not 0 <= max_removed_fraction <= 1:
-        raise ConfigurationError(f"max_removed_fraction must be between 0 and 1, not {max_removed_fraction}")
+    if not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} must be between 0 and 1, not {value}")

@@ -53,6 +53,9 @@ def fetch_profiles(
     page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
     data_group_id: Annotated[str | None, typer.Option(help="Group profiles of this group, not users.")] = None,
     max_removed_fraction: RemovedFraction = None,
+    max_missing_fraction: Annotated[
+        float | None, typer.Option(help="Share of profiles that may be missing from the pages (default 0.001).")
+    ] = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
     no_progress: NoProgress = False,
@@ -70,6 +73,7 @@ def fetch_profiles(
         "page_size": page_size,
         "data_group_id": data_group_id,
         "max_removed_fraction": max_removed_fraction,
+        "max_missing_fraction": max_missing_fraction,
         "on_quota": on_quota.value,
     }
     return _sync_profiles(config, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose)

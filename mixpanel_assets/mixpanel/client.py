@@ -177,7 +177,14 @@ class MixpanelClient:
         response = self._send(request, self.queries, retrier, session_page=session_id is not None)
         body = self._transport.read(response, request.what)
         try:
-            return body, engage.parse_page(body, page, query.kept, self._hash_salt)
+            return body, engage.parse_page(
+                body,
+                page,
+                query.kept,
+                self._hash_salt,
+                session_id=session_id,
+                project_id=self._project.project_id,
+            )
         except MixpanelError:
             # The same error again, but quoting the body without the credentials, should it repeat them. If that one is
             # a page after all, it is not what was served.

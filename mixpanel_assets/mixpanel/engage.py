@@ -1,7 +1,8 @@
 """Profiles on the wire: how a page is asked for, and what a good page is.
 
-A page that cannot be trusted (not JSON, an error under HTTP 200, another page's number, no `results`) is an error
-here, so that it is asked for again like one that never came. Whether pages fit together is sync/'s.
+A page that cannot be trusted (not JSON, an error under HTTP 200, no `results`, another page's number, session or
+project) is an error here, so that it is asked for again like one that never came. Whether pages fit together is
+sync/'s.
 
 Source: Mixpanel's Engage query API (`POST {query}/engage`, form-encoded).
 """
@@ -15,6 +16,9 @@ from mixpanel_assets.errors import ConfigurationError, TransientError
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.http import Request, error_in_body
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
+
+# Mixpanel's have 17 characters. What is no id of a session would go out with every request, and into the metadata.
+_MOST_SESSION_CHARACTERS = 1_000
 
 
 class MalformedPageError(TransientError):
@@ -158,8 +162,16 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
     return Request("POST", f"{query_url}/engage", what=f"page {page}", form=form)
 
 
-def parse_page(body: bytes, page: int, kept: PropertyFilter = KEEP_ALL, salt: str = "") -> EngagePage:
-    """Read a response body, and of the properties what may be kept.
+def parse_page(
+    body: bytes,
+    page: int,
+    kept: PropertyFilter = KEEP_ALL,
+    salt: str = "",
+    *,
+    session_id: str | None = None,
+    project_id: str | None = None,
+) -> EngagePage:
+    """Read a response body, and of the properties what may be kept. `session_id` and `project_id`: of its request.
 
     Raises:
         MalformedPageError: the body is not a whole page, or not the one that was asked for.
@@ -178,16 +190,18 @@ def parse_page(body: bytes, page: int, kept: PropertyFilter = KEEP_ALL, salt: st
         rows = _rows(members["results"])
     except (KeyError, ValueError):
         raise MalformedPageError(f"{what}: the answer has no results") from None
-    served_page = _number(members, "page")
-    if served_page not in (None, page):
-        raise MalformedPageError(f"{what}: the server sent page {served_page} instead")
+    _refuse_another(members, "page", str(page), what)
+    _refuse_another(members, "project_id", project_id, what)
+    served_session = _session_id(members)
+    if session_id is not None and served_session not in (None, session_id):
+        raise MalformedPageError(f"{what}: the server sent a page of another session")
     if not kept.keeps_all:
         rows = [_kept(row, kept, salt) for row in rows]
     return EngagePage(
         page=page,
         page_size=_number(members, "page_size"),
         total=_number(members, "total"),
-        session_id=(json_text.read_string(members["session_id"]) or None) if "session_id" in members else None,
+        session_id=served_session,
         rows=tuple(row for row in rows if isinstance(row, ProfileRow)),
         rejected=tuple(row for row in rows if isinstance(row, RejectedRow)),
         repairs=repairs,
@@ -241,7 +255,29 @@ def _rejected(number: int, reason: str, text: json_text.Text) -> RejectedRow:
     return RejectedRow(number, reason, bytes(text).decode())
 
 
+def _refuse_another(members: dict[str, json_text.Text], name: str, asked: str | None, what: str) -> None:
+    """Refuse a page that says it is of another number or project; what it says in no number tells nothing."""
+    said = _digits(members, name)
+    if asked is not None and said is not None and said.lstrip("0") != asked.lstrip("0"):
+        raise MalformedPageError(f"{what}: the server sent {name.removesuffix('_id')} {said[:20]} instead")
+
+
+def _session_id(members: dict[str, json_text.Text]) -> str | None:
+    """The session of a page, as text whatever it was; what could be none (null, empty, absurdly long) is None."""
+    member = members.get("session_id", json_text.Text(b"null"))
+    session_id = json_text.read_string(member) or json_text.read_whole_number(member)
+    usable = session_id is not None and session_id.strip() and len(session_id) <= _MOST_SESSION_CHARACTERS
+    return session_id if usable else None
+
+
 def _number(members: dict[str, json_text.Text], name: str) -> int | None:
     """A count, if the answer has one; more digits than any count of ours are no count."""
-    digits = json_text.read_whole_number(members[name]) if name in members else None
+    digits = _digits(members, name)
     return int(digits) if digits is not None and digits.isdecimal() and len(digits) < 19 else None
+
+
+def _digits(members: dict[str, json_text.Text], name: str) -> str | None:
+    """A whole number of an answer, as its digits, also where it stands in quotes."""
+    member = members.get(name, json_text.Text(b"null"))
+    quoted = json_text.read_string(member)
+    return json_text.read_whole_number(member if quoted is None else json_text.Text(quoted.encode()))

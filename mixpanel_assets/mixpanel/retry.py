@@ -4,8 +4,10 @@ Steps and runs of Dagster retry nothing on top of this. Only TransientError is r
 is never undercut: one longer than `max_wait_seconds` ends the attempts instead.
 """
 
+import dataclasses
 import datetime
 import logging
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +71,7 @@ class Retrier:
         self._policy = policy
         self._stop = stop
         self._log = log
+        self._is_last = False
         self.attempts: list[Attempt] = []
         self.counted_requests = 0
 
@@ -92,11 +95,27 @@ class Retrier:
                 result: T = retrying(self._attempt, function)
                 return result
             except QuotaError as error:
-                if not self._policy.waits_for_quota or error.retry_after is None:
+                if self._is_last or not self._policy.waits_for_quota or error.retry_after is None:
                     raise
                 wait = max(error.retry_after, self._policy.base_seconds)
                 self._log.warning(f"{error}; waiting {wait:.0f} s")
                 self._sleep(wait)
+
+    def may_ask_once_more(self, doubt: str) -> bool:
+        """Whether an answer that is good in form, and may yet be a fault, can be asked for again: once, after the first
+        wait, and whatever comes of that is the last. `doubt` says why, in one line.
+
+        Raises:
+            Cancelled: the run was asked to end.
+        """
+        if self._is_last or len(self.attempts) >= self._policy.max_attempts:
+            return False
+        self._is_last = True
+        wait = self._policy.base_seconds + random.uniform(0, self._policy.base_seconds / 2)
+        self.attempts[-1] = dataclasses.replace(self.attempts[-1], error=doubt, wait_seconds=round(wait, 3))
+        self._log.warning(f"{doubt}; asked for once more in {wait:.1f} s")
+        self._sleep(wait)
+        return True
 
     def _attempt(self, function: Callable[[], T]) -> T:
         if self._stop.is_set():
@@ -122,7 +141,7 @@ class Retrier:
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         unreachable = isinstance(_error(state), UnreachableError)
         most = min(_UNREACHABLE_ATTEMPTS, self._policy.max_attempts) if unreachable else self._policy.max_attempts
-        return state.attempt_number >= most or _asked(state) > self._policy.max_wait_seconds
+        return self._is_last or state.attempt_number >= most or _asked(state) > self._policy.max_wait_seconds
 
     def _note_wait(self, state: tenacity.RetryCallState) -> None:
         last = self.attempts[-1]

@@ -17,6 +17,7 @@ from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
 from mixpanel_assets.staging.pages import PageResult, Snapshot
+from mixpanel_assets.sync.plans import tolerated
 from mixpanel_assets.sync.snapshots import expected_total
 
 
@@ -30,10 +31,14 @@ class LastProfilesSync:
 
 
 def profiles_metadata(
-    snapshot: Snapshot, results: Sequence[PageResult], run_began: datetime.datetime | None = None
+    snapshot: Snapshot,
+    results: Sequence[PageResult],
+    max_missing_fraction: float,
+    run_began: datetime.datetime | None = None,
 ) -> Mapping[str, Any]:
     """Metadata of one `mixpanel/profiles` materialization; the picture shows requests since `run_began`."""
-    failed = [result for result in results if not result.came]
+    failed = [result for result in results if result.failed]
+    reported = expected_total(snapshot, results)
     return {
         "failed_page_indices": dg.MetadataValue.json([result.page_index for result in failed]),
         # Early, since the UI shows them in this order.
@@ -41,7 +46,8 @@ def profiles_metadata(
         "successful_pages": len(results) - len(failed),
         "failed_pages": len(failed),
         "total_pages": len(results),
-        "total_reported": _number(expected_total(snapshot, results)),
+        "total_reported": _number(reported),
+        "tolerated_missing_profiles": tolerated(reported or 0, max_missing_fraction),
         "session_id": snapshot.session_id or dg.MetadataValue.null(),
         "snapshot_id": snapshot.id,
         "query": dg.MetadataValue.json(msgspec.to_builtins(snapshot.query)),

@@ -4,6 +4,7 @@ Belongs here: replies instead of the true one, pages that lie, bodies that stop.
 (wire.py). Each fault is one small function.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -133,6 +134,31 @@ def _page_size(fault: Fault, page: Page, engage: Engage) -> Page:
     return replace(page, page_size=size, results=engage.results(page.session, page.page, size))
 
 
+def _session(fault: Fault, page: Page, _: Engage) -> Page:
+    session_id = page.session.session_id
+    told = {
+        "null": "null",
+        "missing": None,
+        "empty": '""',
+        "long": json.dumps("s" * 1_000_000),
+        "other": json.dumps(f"{session_id}0"),
+        "number": page.session.number,
+    }
+    return replace(page, session_id=told[fault.argument])
+
+
+def _page_number(fault: Fault, page: Page, _: Engage) -> Page:
+    return replace(page, told_page=fault.number(0))
+
+
+def _project(fault: Fault, page: Page, _: Engage) -> Page:
+    return replace(page, project_id=fault.number(0))
+
+
+def _only_results(_: Fault, page: Page, __: Engage) -> Page:
+    return replace(page, only_results=True)
+
+
 def _last_before(page: Page, n: int) -> list[str]:
     return list(page.session.rows(page.page - 1, page.page_size))[-n:] if page.page else []
 
@@ -152,4 +178,8 @@ _PAGES: dict[str, Callable[[Fault, Page, Engage], Page]] = {
     "repeated-rows": _repeated_rows,
     "total": _total,
     "page-size": _page_size,
+    "session": _session,
+    "page-number": _page_number,
+    "project": _project,
+    "only-results": _only_results,
 }

@@ -44,6 +44,11 @@ class Session:
     wanted: frozenset[str] | None
     page_size: int
 
+    @property
+    def number(self) -> str:
+        """The part of its id that is a number, by which it is known too."""
+        return self.session_id.partition("-")[0]
+
     def rows(self, page: int, size: int) -> Iterator[str]:
         """The JSON text of each row of a page."""
         for row in self.view.rows(page * size, (page + 1) * size):
@@ -55,7 +60,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Page:
-    """An answer of engage before it is written down; faults replace its parts."""
+    """An answer of engage before it is written down; faults replace its parts. `session_id` is JSON text."""
 
     session: Session
     page: int
@@ -63,12 +68,21 @@ class Page:
     total: int | None
     rows: int
     results: Piece | None
+    session_id: str | None
+    told_page: int | None = None
+    project_id: int | None = None
+    only_results: bool = False
 
     def reply(self) -> Reply:
-        head = f'{{"page":{self.page},"page_size":{self.page_size},'
+        page = self.page if self.told_page is None else self.told_page
+        head = f'{{"page":{page},"page_size":{self.page_size},'
         opened = head + '"results":[' if self.results else head
-        tail = f'"session_id":"{self.session.session_id}","status":"ok"'
+        tail = "" if self.session_id is None else f'"session_id":{self.session_id},'
+        tail += '"status":"ok"'
+        tail += "" if self.project_id is None else f',"project_id":{self.project_id}'
         tail += "" if self.total is None else f',"total":{self.total}'
+        if self.only_results:
+            opened, tail = '{"results":[', '"status":"ok"'
         pieces = [piece_of(opened.encode())]
         if self.results:
             pieces.append(self.results)
@@ -88,6 +102,7 @@ class Engage:
     paging: Paging
     _open: dict[str, Session] = field(default_factory=dict)
     _all: dict[str, Session] = field(default_factory=dict)
+    _by_number: dict[str, Session] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self, params: Mapping[str, str], request: str) -> Page:
@@ -96,7 +111,8 @@ class Engage:
         session = self._session(params, number, request)
         total = len(session.view) if number == 0 or self.paging.total_on_all_pages else None
         results = self.results(session, number, session.page_size)
-        return Page(session, number, session.page_size, total, results.rows, results)
+        session_id = json.dumps(session.session_id)
+        return Page(session, number, session.page_size, total, results.rows, results, session_id)
 
     def results(self, session: Session, page: int, size: int) -> Piece:
         key = (session.view.key, session.wanted, page, size)
@@ -115,14 +131,16 @@ class Engage:
 
     def forget(self, session_id: str) -> None:
         self._open.pop(session_id, None)
+        self._by_number.pop(session_id, None)
 
     def forget_all(self) -> None:
         self._open.clear()
+        self._by_number.clear()
 
     def _session(self, params: Mapping[str, str], page: int, request: str) -> Session:
         session_id = params.get("session_id")
         if session_id:
-            found = self._open.get(session_id)
+            found = self._open.get(session_id) or self._by_number.get(session_id)
         elif page:
             found = None
         else:
@@ -139,7 +157,7 @@ class Engage:
             f"{1700000000 + len(self._all)}-{secrets.token_hex(4)}", view, names, self.paging.size(params)
         )
         with self._lock:
-            self._open[session.session_id] = self._all[session.session_id] = session
+            self._open[session.session_id] = self._all[session.session_id] = self._by_number[session.number] = session
         return session
 
     def _view(self, params: Mapping[str, str], request: str) -> View:

@@ -39,6 +39,11 @@ and is not used up, happens to it.
     repeated-rows        the same, in place of its own first n                              n (3)
     total:missing        no `total` (also total:growing, total:shrinking: by page, total:123)
     page-size:250        the page holds 250 rows per page and says so, whatever was asked
+    session:null         `session_id` is null (also session:missing, session:empty, session:long, session:other: another
+                         one than that of the page, session:number: the same, as a number)
+    page-number:7        `page` is 7
+    project:7            `project_id` is 7 (a true page has none)
+    only-results         the page has its rows, and no other member
 """
 
 import json
@@ -56,11 +61,16 @@ LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
 WHOLE = ERRORS | {"status", "limited", "json-error-200", "not-json"}
 PAGES = frozenset({"no-results", "rows-without-id", "rows-not-objects", "empty-page", "short-page"}) | {
-    *("repeated-page", "duplicate-rows", "repeated-rows", "total", "page-size"),
+    *("repeated-page", "duplicate-rows", "repeated-rows", "total", "page-size", "session", "page-number", "project"),
+    "only-results",
 }
 KINDS = WIRE | LINES | WHOLE | PAGES | {"delay"}
-_WORDS = {"limited": {"window", "concurrency", "shedding"}, "total": {"missing", "growing", "shrinking"}}
-_NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size"})
+_WORDS = {
+    "limited": {"window", "concurrency", "shedding"},
+    "total": {"missing", "growing", "shrinking"},
+    "session": {"null", "missing", "empty", "long", "other", "number"},
+}
+_NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size", "session", "page-number", "project"})
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Fault:
         if not self.argument:
             return self.kind not in _NEEDS_ARGUMENT
         words = _WORDS.get(self.kind, set())
-        return self.argument in words or (self.argument.isdecimal() and self.kind != "limited")
+        return self.argument in words or (self.argument.isdecimal() and self.kind not in ("limited", "session"))
 
     def matches(self, endpoint: str, page: int | None, from_date: str | None) -> bool:
         return self.endpoint == endpoint and self.page in (None, page) and self.from_date in (None, from_date)

@@ -62,7 +62,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class PageResult:
-    """How the fetch of one page ended. `error` is None when its rows are staged.
+    """How the fetch of one page ended.
 
     Attributes:
         page_index: 0-based.
@@ -74,7 +74,8 @@ class PageResult:
         total: Profiles in all as this page reports it.
         rejected: Rows set aside because they are no profiles.
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
-        error: Why the page did not come, in one line.
+        missing: Rows due that did not come, of a page that came.
+        error: Why the page is to be fetched again, in one line: it did not come, or too little of it.
         lost_session: The page failed because its session is gone or was cut anew.
         counted_requests: Requests that count against the hourly quota.
         attempts: Each request sent.
@@ -89,6 +90,7 @@ class PageResult:
     total: int | None = None
     rejected: int = 0
     repairs: int = 0
+    missing: int = 0
     error: str | None = None
     lost_session: bool = False
     counted_requests: int = 0
@@ -96,8 +98,13 @@ class PageResult:
 
     @property
     def came(self) -> bool:
-        """Whether the rows are staged."""
-        return self.error is None
+        """Whether its rows are staged, all that are due or some."""
+        return bool(self.digest)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is to be fetched again."""
+        return self.error is not None
 
     @property
     def served(self) -> int:
@@ -162,8 +169,12 @@ class SnapshotFolder:
             counted_requests=counted_requests,
             attempts=tuple(attempts),
         )
-        write_whole(self._manifest(page.page), msgspec.json.encode(result))
+        self.note(result)
         return result
+
+    def note(self, result: PageResult) -> None:
+        """Keep how the fetch of a page ended whose rows are staged."""
+        write_whole(self._manifest(result.page_index), msgspec.json.encode(result))
 
     def read_page(self, page: int) -> PageResult | None:
         """The result of a page whose file is here, and whole."""

@@ -1,19 +1,23 @@
 """A snapshot from page 0 to its last page: opening it, fetching a page into its folder, judging what came.
 
 The rules of a sync without Dagster: assets/profiles.py runs them as ops. A page that fails is a result with a reason,
-never an exception, because the pages that came are worth keeping.
+never an exception, because the pages that came are worth keeping. So are the rows of a page that came short, since a
+profile may have been deleted meanwhile: it is asked for once more, and then taken as it is. What is missing is counted;
+if it is more than is tolerated, the short pages are to be fetched again.
 """
 
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
+from mixpanel_assets.mixpanel.retry import Retrier
 from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder, new_snapshot_id, prepare
 from mixpanel_assets.sync import plans
 
@@ -41,32 +45,24 @@ def open_snapshot(
 def fetch_page(
     client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, page: int, log: logging.Logger
 ) -> PageResult:
-    """Fetch one page into the snapshot's folder, unless it lies there already."""
+    """Fetch one page into the snapshot's folder, unless all of it lies there already."""
     staged = folder.read_page(page)
-    if staged is not None:
-        return staged
-    if folder.is_lost():
-        return PageResult(page, error=f"page {page}: not asked for, its session is lost", lost_session=True)
     due = _rows_due(snapshot, page)
+    if staged is not None and staged.served >= (due or 0):
+        return staged
+    if snapshot.session_id is None:
+        return staged or PageResult(page, error=f"page {page}: not asked for, page 0 named no session_id")
+    if folder.is_lost():
+        known = staged or PageResult(page, error=f"page {page}: not asked for, its session is lost")
+        return dataclasses.replace(known, lost_session=True)
     retrier = client.retrier(log)
-
-    def accept(came: EngagePage) -> None:
-        plans.check_page(came, snapshot.page_size, due)
-
-    try:
-        came = client.fetch_page(snapshot.query, page, snapshot.session_id, retrier, accept)
-    except MixpanelError as error:
-        lost = isinstance(error, RestartError)
-        if lost:
-            folder.mark_lost()
-        return PageResult(
-            page,
-            error=str(error),
-            lost_session=lost,
-            counted_requests=retrier.counted_requests,
-            attempts=tuple(retrier.attempts),
-        )
-    return folder.write_page(came, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
+    asked = _ask(
+        lambda: client.fetch_page(snapshot.query, page, snapshot.session_id, retrier, _of_size(snapshot.page_size)),
+        # What lies here short has been asked for once more already.
+        lambda came: plans.doubt_of_page(came, due) if staged is None else None,
+        retrier,
+    )
+    return _kept(folder, page, staged, asked, retrier)
 
 
 def owed_pages(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> list[int]:
@@ -82,13 +78,20 @@ def owed_pages(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[Pag
     return [page for page in range(_pages_in_all(snapshot, known)) if page not in known]
 
 
-def settle(folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult]) -> tuple[PageResult, ...]:
-    """One result for every page of the snapshot, in order; what is staged counts, what nobody told of is missing."""
+def settle(
+    folder: SnapshotFolder, snapshot: Snapshot, results: Sequence[PageResult], max_missing_fraction: float = 0.0
+) -> tuple[PageResult, ...]:
+    """One result for every page of the snapshot, in order; what is staged counts, what nobody told of is missing.
+
+    Where more than `max_missing_fraction` of all rows lack on pages that came, these are to be fetched again.
+    """
     known = _known(folder, snapshot, results)
     for page in _repeating(known.values()):
         reason = f"page {page}: the server keeps sending the rows of another page"
         known[page] = PageResult(page, error=reason, attempts=known[page].attempts)
-    return tuple(known.get(page) or _missing(page) for page in range(_pages_in_all(snapshot, known)))
+    pages = _pages_in_all(snapshot, known)
+    settled = [known.get(page) or _missing(page) for page in range(pages)]
+    return _with_missing(dataclasses.replace(snapshot, pages=pages), settled, max_missing_fraction)
 
 
 def expected_total(snapshot: Snapshot, results: Iterable[PageResult]) -> int | None:
@@ -98,8 +101,64 @@ def expected_total(snapshot: Snapshot, results: Iterable[PageResult]) -> int | N
 
 
 def is_complete(results: Sequence[PageResult]) -> bool:
-    """Whether every page lies staged, and every row on it is a profile."""
-    return all(result.came and result.rejected == 0 for result in results)
+    """Whether every page lies staged with all rows that are due, and every row on it is a profile."""
+    return all(result.came and not result.missing and not result.rejected for result in results)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What asking for a page came to: the page if it came, of two answers the better one; and what failed at last."""
+
+    page: EngagePage | None
+    error: MixpanelError | None = None
+
+    def came(self) -> EngagePage:
+        """The page, or its error raised."""
+        if self.page is None:
+            raise self.error or MixpanelError("nothing came")
+        return self.page
+
+
+def _ask(fetch: Callable[[], EngagePage], doubt_of: Callable[[EngagePage], str | None], retrier: Retrier) -> _Asked:
+    """A page; one that may be a fault is asked for once more."""
+    try:
+        came = fetch()
+    except MixpanelError as error:
+        return _Asked(None, error)
+    doubt = doubt_of(came)
+    if doubt is None or not retrier.may_ask_once_more(doubt):
+        return _Asked(came)
+    try:
+        again = fetch()
+    except MixpanelError as error:
+        return _Asked(came, error)
+    return _Asked(again if doubt_of(again) is None else max(came, again, key=_worth))
+
+
+def _worth(page: EngagePage) -> tuple[bool, int]:
+    """What makes an answer better than another one for the same page."""
+    return page.page > 0 or not plans.lacks_session(page), page.served
+
+
+def _of_size(page_size: int) -> Callable[[EngagePage], None]:
+    return lambda came: plans.check_page_size(came, page_size)
+
+
+def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: _Asked, retrier: Retrier) -> PageResult:
+    """The result of a page that was asked for: the fuller of what came and what lay here."""
+    before = staged or PageResult(page, error=str(asked.error))
+    counted_requests = before.counted_requests + retrier.counted_requests
+    attempts = (*before.attempts, *retrier.attempts)
+    lost = isinstance(asked.error, RestartError)
+    if lost:
+        folder.mark_lost()
+    if asked.page is not None and (staged is None or asked.page.served > staged.served):
+        result = folder.write_page(asked.page, counted_requests, attempts)
+    else:
+        result = dataclasses.replace(before, counted_requests=counted_requests, attempts=attempts)
+        if staged is not None:
+            folder.note(result)
+    return dataclasses.replace(result, lost_session=lost)
 
 
 def _open(
@@ -107,7 +166,8 @@ def _open(
 ) -> Snapshot:
     started_at = datetime.now(timezone.utc)
     retrier = client.retrier(log)
-    first = client.fetch_page(query, 0, None, retrier, accept=plans.check_first_page)
+    asked = _ask(lambda: client.fetch_page(query, 0, None, retrier), plans.doubt_of_first_page, retrier)
+    first = asked.came()
     folder = SnapshotFolder(staging_root, new_snapshot_id())
     folder.write_page(first, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
     snapshot = Snapshot(
@@ -143,6 +203,8 @@ def _with_pages(
         pages = plans.page_count(snapshot.total, snapshot.page_size)
     elif first.served < snapshot.page_size:
         pages = 1
+    elif first.session_id is None:
+        pages = 2  # At least: it fails, and says why.
     else:
         pages = _PageCount(client, folder, snapshot, log).pages()
     return dataclasses.replace(snapshot, pages=pages)
@@ -158,22 +220,19 @@ class _PageCount:
 
     def pages(self) -> int:
         last = plans.last_page_index(self._is_full)
-        following = self._held(last + 1)
-        if following is None:
+        while self._held(last + 1):  # A page amid the others came short.
+            last = plans.last_page_index(self._is_full, last + 1)
+        if self._held(last + 1) is None:
             return last + 2
-        if following:
-            raise MixpanelError(f"{_UNCOUNTED}: page {last} is not full though page {last + 1} follows; sync again")
         return last + 1 if self._held(last) != 0 else last
 
     def _is_full(self, page: int) -> bool:
         held = self._held(page)
         if held is not None:
             return held >= self._page_size
-        # A page that fails costs only itself: the one after it says whether it must be full.
-        following = self._held(page + 1)
-        if following is None:
-            raise MixpanelError(f"{_UNCOUNTED}: neither page {page} nor page {page + 1} came")
-        return following > 0
+        # A page that fails costs only itself: the one after it says whether it must be full. If that fails too, it is
+        # the last one that is known of.
+        return bool(self._held(page + 1))
 
     def _held(self, page: int) -> int | None:
         """Rows on a page, None if it does not come."""
@@ -220,6 +279,24 @@ def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
         return pages
     reported = plans.page_count(expected_total(snapshot, known.values()) or 0, snapshot.page_size)
     return max(pages + 1, min(reported, 2 * pages))
+
+
+def _with_missing(
+    snapshot: Snapshot, results: Sequence[PageResult], max_missing_fraction: float
+) -> tuple[PageResult, ...]:
+    """The results with the rows that each lacks, and with an error where that is too much in all."""
+    due = [_rows_due(snapshot, result.page_index) or 0 for result in results]
+    missing = [max(0, rows - result.served) if result.came else 0 for rows, result in zip(due, results, strict=True)]
+    reported = expected_total(snapshot, results) or sum(due)
+    is_too_much = sum(missing) > plans.tolerated(reported, max_missing_fraction)
+    return tuple(
+        dataclasses.replace(
+            result,
+            missing=lacking,
+            error=plans.short(result.page_index, result.served, rows) if lacking and is_too_much else result.error,
+        )
+        for result, lacking, rows in zip(results, missing, due, strict=True)
+    )
 
 
 def _missing(page: int) -> PageResult:

@@ -48,9 +48,9 @@ class StagedProfiles:
     Attributes:
         snapshot: The snapshot they belong to.
         pages: The pages whose rows are staged.
-        failed: The others.
+        failed: Those to be fetched again: they did not come, or short.
         folder: Where.
-        complete: Whether they are all pages, without a row set aside.
+        complete: Whether they are all pages with all rows that were due, none set aside.
         total: Profiles that there should be, None if the server does not say.
         max_removed_fraction: Largest share of the stored profiles that a complete snapshot may remove.
     """
@@ -66,13 +66,22 @@ class StagedProfiles:
 
 @dataclass(frozen=True)
 class Published:
-    """What a publish did to the table: rows now stored, rows new, removed, and served more than once; and how many are
-    newer than the snapshot and stayed."""
+    """What a publish did to the table.
+
+    Attributes:
+        rows: Rows now stored.
+        added: Rows that are new.
+        removed: Rows that were removed.
+        duplicates: Rows that were served more than once.
+        missing: Profiles that were reported, or due on the pages that came, and did not come; None where it is unknown.
+        newer: Rows that are newer than the snapshot, and stayed.
+    """
 
     rows: int
     added: int
     removed: int
     duplicates: int
+    missing: int | None = 0
     newer: int = 0
 
 
@@ -106,8 +115,16 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
         added=chosen - kept,
         removed=removed,
         duplicates=served - distinct,
+        missing=_missing(staged, distinct),
         newer=distinct - chosen,
     )
+
+
+def _missing(staged: StagedProfiles, distinct: int) -> int | None:
+    if staged.total is not None:
+        return max(0, staged.total - distinct - sum(page.rejected for page in staged.pages))
+    all_came = {page.page_index for page in staged.failed} <= {page.page_index for page in staged.pages}
+    return sum(page.missing for page in staged.pages) if all_came else None
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:

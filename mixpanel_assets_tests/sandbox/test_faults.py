@@ -137,6 +137,22 @@ class TestFaultsOfPages:
         changed = page("page-size:5")
         assert (changed["page_size"], self.ids(changed)) == (5, everyone[5:10])
 
+    def test_members_that_lie(self, page: Any) -> None:
+        session = page("session:number")["session_id"]
+        assert isinstance(session, int)
+        assert page("session:other")["session_id"].startswith(f"{session}-")
+        assert page("session:null")["session_id"] is None
+        assert page("session:empty")["session_id"] == ""
+        assert len(page("session:long")["session_id"]) == 1_000_000
+        assert "session_id" not in page("session:missing")
+        assert (page("page-number:7")["page"], page("project:8")["project_id"]) == (7, 8)
+        assert set(page("only-results")) == {"results", "status"}
+
+    def test_a_session_is_known_by_its_number_too(self, caller: Caller) -> None:
+        with_fault(caller, "session:number")
+        number = str(caller.engage(page=0).json["session_id"])
+        assert caller.engage(page=1, session_id=number).status == 200
+
     def test_the_total_of_page_0_can_be_missing(self, caller: Caller) -> None:
         with_fault(caller, "total:missing")
         assert "total" not in caller.engage(page=0).json
