@@ -16,8 +16,9 @@ from mixpanel_assets.checks.event_checks import events_checks
 from mixpanel_assets.checks.profile_checks import profiles_checks
 from mixpanel_assets.checks.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.executor import threaded_executor
+from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
-from mixpanel_assets.jobs import JOBS
+from mixpanel_assets.jobs import jobs
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
@@ -30,7 +31,7 @@ def build_defs(
     *,
     duckdb_path: str = "",
     staging_folder: str = "",
-    executor: dg.ExecutorDefinition = threaded_executor,
+    executor: dg.ExecutorDefinition | None = None,
     resources: Mapping[str, Any] | None = None,
     on_failure: Callable[[FailedRun], object] | None = None,
     lookback_days: int = LOOKBACK_DAYS,
@@ -43,7 +44,9 @@ def build_defs(
     Args:
         duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel.duckdb` in DAGSTER_HOME.
         staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME.
-        executor: What runs the steps; run config `execution.config` follows its schema.
+        executor: What runs the steps, of the jobs here and of all assets of the code location; run config
+            `execution.config` follows its schema. Without one the jobs run on `threaded_executor`, and assets that are
+            materialized on that of the location, which may be another's when definitions are merged.
         resources: Resources that replace or join the standard ones, by key.
         on_failure: Called once for each failed run, partial failures included; it may mail, post or page.
         lookback_days: Days before today that the scheduled sync of events fetches again, for those that come late.
@@ -57,7 +60,7 @@ def build_defs(
     return dg.Definitions(
         assets=_with_code([*synced, *derived]),
         asset_checks=[profiles_checks, events_checks, *PROPERTY_CHECKS],
-        jobs=JOBS,
+        jobs=jobs(executor or threaded_executor),
         schedules=[hourly_profiles_schedule(cron), hourly_events_schedule(lookback_days, cron)],
         sensors=[*SENSORS, alert_on_failure(on_failure)],
         executor=executor,
@@ -66,8 +69,8 @@ def build_defs(
             "staging": staging,
             "history": HistoryResource(),
             "warehouse": WarehouseResource(database=duckdb_path),
-            "warehouse_io_manager": WarehouseIOManager(database=duckdb_path),
-            "io_manager": HandleIOManager(staging=staging),
+            WAREHOUSE: WarehouseIOManager(database=duckdb_path),
+            HANDLES: HandleIOManager(staging=staging),
             **(resources or {}),
         },
     )
@@ -91,4 +94,4 @@ def _with_code(assets: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
         return dg.with_source_code_references(assets)
 
 
-defs = build_defs()
+defs = build_defs(executor=threaded_executor)

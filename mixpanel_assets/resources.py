@@ -4,6 +4,7 @@ No field holds a secret: credentials are read from the environment when a run ne
 no `repr` and no instance.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -103,7 +104,12 @@ class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
 
     def open(self, log: dg.DagsterLogManager) -> Warehouse:
         """The warehouse; waits for a lock are said to `log`."""
-        return Warehouse(warehouse_path(self.database), log.warning)
+        path = warehouse_path(self.database)
+        if path.parent == settings.home():
+            # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
+            with suppress(OSError):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Warehouse(path, log.warning)
 
 
 def warehouse_path(database: str) -> Path:

@@ -14,7 +14,7 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.active_runs import active_run
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.jobs import EVENT_JOBS, PROFILE_JOBS, sync_profiles, sync_recent_events
+from mixpanel_assets.job_names import EVENT_JOBS, PROFILE_JOBS, SYNC_PROFILES, SYNC_RECENT_EVENTS
 
 # Mixpanel takes events that are days late (mobile devices offline, imports); five days hold nearly all of them.
 LOOKBACK_DAYS = 5
@@ -27,7 +27,7 @@ def hourly_profiles_schedule(cron: str = HOURLY) -> dg.ScheduleDefinition:
     @dg.schedule(
         cron,
         name="hourly_profiles_schedule",
-        job=sync_profiles,
+        job_name=SYNC_PROFILES,
         description="Syncs mixpanel/profiles every hour, unless a sync of it is under way.",
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -47,7 +47,7 @@ def hourly_events_schedule(lookback_days: int = LOOKBACK_DAYS, cron: str = HOURL
     @dg.schedule(
         cron,
         name="hourly_events_schedule",
-        job=sync_recent_events,
+        job_name=SYNC_RECENT_EVENTS,
         description=(
             f"Syncs today and the {lookback_days} days before, of mixpanel/events, every hour, unless a sync of it is "
             "under way. Events that arrive late are found this way."

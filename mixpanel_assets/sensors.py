@@ -16,11 +16,11 @@ from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
-from mixpanel_assets.jobs import (
+from mixpanel_assets.job_names import (
     EVENT_JOBS,
     PROFILE_JOBS,
-    retry_failed_event_ranges,
-    retry_failed_profile_pages,
+    RETRY_FAILED_EVENT_RANGES,
+    RETRY_FAILED_PROFILE_PAGES,
 )
 from mixpanel_assets.reports import event_reports
 from mixpanel_assets.reports import profile_reports as reports
@@ -50,7 +50,7 @@ class _Owed:
     needs: Budget
 
 
-@dg.sensor(job_name=retry_failed_profile_pages.name, minimum_interval_seconds=60, description=_DESCRIPTION)
+@dg.sensor(job_name=RETRY_FAILED_PROFILE_PAGES, minimum_interval_seconds=60, description=_DESCRIPTION)
 def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
     event = context.instance.get_latest_materialization_event(PROFILES_KEY)
     if event is None or event.asset_materialization is None:
@@ -66,7 +66,7 @@ def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpa
     return _retry(context.instance, _Owed(f"{len(pages)} pages", event.run_id, needs), active)
 
 
-@dg.sensor(job_name=retry_failed_event_ranges.name, minimum_interval_seconds=60, description=_DESCRIPTION)
+@dg.sensor(job_name=RETRY_FAILED_EVENT_RANGES, minimum_interval_seconds=60, description=_DESCRIPTION)
 def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
     try:
         client = mixpanel.client()

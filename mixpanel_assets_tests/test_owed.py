@@ -28,7 +28,6 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
 
 
 def _materialize(*options: str) -> int:
-    (Path.cwd() / "dagster_home").mkdir(exist_ok=True)
     return subprocess.run([*_MATERIALIZE, *options], env=os.environ, capture_output=True, timeout=120).returncode
 
 

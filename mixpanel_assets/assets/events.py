@@ -18,6 +18,7 @@ from mixpanel_assets import owed, partitions, settings
 from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
+from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.reports import event_reports, table_schemas
@@ -80,7 +81,12 @@ class ChunkOrder:
     on_quota: str
 
 
-@dg.op(out={"planned": dg.Out(EventsPlan), "chunk": dg.DynamicOut(ChunkOrder)})
+@dg.op(
+    out={
+        "planned": dg.Out(EventsPlan, io_manager_key=HANDLES),
+        "chunk": dg.DynamicOut(ChunkOrder, io_manager_key=HANDLES),
+    }
+)
 def plan(
     context: dg.OpExecutionContext,
     config: EventsConfig,
@@ -112,7 +118,7 @@ def plan(
             yield dg.DynamicOutput(order, mapping_key=f"c{index:05d}", output_name="chunk")
 
 
-@dg.op(pool=EXPORT_POOL)
+@dg.op(pool=EXPORT_POOL, out=dg.Out(io_manager_key=HANDLES))
 def fetch_chunk(
     context: dg.OpExecutionContext, order: ChunkOrder, mixpanel: MixpanelResource, staging: StagingResource
 ) -> dg.Output[ChunkResult]:
@@ -129,12 +135,10 @@ def fetch_chunk(
 
 
 # The table is named here because this output is no asset's: the asset's last word is `report`.
-_STORED = dg.Out(
-    StagedEvents, io_manager_key="warehouse_io_manager", metadata={"schema": "mixpanel", "table": "events"}
-)
+_STORED = dg.Out(StagedEvents, io_manager_key=WAREHOUSE, metadata={"schema": "mixpanel", "table": "events"})
 
 
-@dg.op(out={"settled": dg.Out(list[ChunkResult]), "stored": _STORED})
+@dg.op(out={"settled": dg.Out(list[ChunkResult], io_manager_key=HANDLES), "stored": _STORED})
 def collect_events(
     context: dg.OpExecutionContext, planned: EventsPlan, results: list[ChunkResult], staging: StagingResource
 ) -> Iterator[dg.Output[list[ChunkResult]] | dg.Output[StagedEvents]]:

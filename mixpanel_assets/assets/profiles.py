@@ -16,6 +16,7 @@ from mixpanel_assets import owed
 from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
+from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
@@ -97,7 +98,13 @@ class CheckedPages:
     results: tuple[PageResult, ...]
 
 
-@dg.op(pool=ENGAGE_POOL, out={"snapshot": dg.Out(Snapshot), "page": dg.DynamicOut(PageOrder)})
+@dg.op(
+    pool=ENGAGE_POOL,
+    out={
+        "snapshot": dg.Out(Snapshot, io_manager_key=HANDLES),
+        "page": dg.DynamicOut(PageOrder, io_manager_key=HANDLES),
+    },
+)
 def metadata(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
@@ -128,7 +135,7 @@ def metadata(
         yield from _orders(snapshot, pages, config.on_quota)
 
 
-@dg.op(pool=ENGAGE_POOL)
+@dg.op(pool=ENGAGE_POOL, out=dg.Out(io_manager_key=HANDLES))
 def fetch_page(
     context: dg.OpExecutionContext, order: PageOrder, mixpanel: MixpanelResource, staging: StagingResource
 ) -> dg.Output[PageResult]:
@@ -145,7 +152,13 @@ def fetch_page(
         return dg.Output(result, metadata=reports.page_metadata(result))
 
 
-@dg.op(pool=ENGAGE_POOL, out={"checked": dg.Out(CheckedPages), "page": dg.DynamicOut(PageOrder)})
+@dg.op(
+    pool=ENGAGE_POOL,
+    out={
+        "checked": dg.Out(CheckedPages, io_manager_key=HANDLES),
+        "page": dg.DynamicOut(PageOrder, io_manager_key=HANDLES),
+    },
+)
 def check_pages(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,
@@ -172,7 +185,7 @@ def check_pages(
         yield from _orders(snapshot, owed, config.on_quota)
 
 
-@dg.op(out=dg.Out(StagedProfiles, io_manager_key="warehouse_io_manager"))
+@dg.op(out=dg.Out(StagedProfiles, io_manager_key=WAREHOUSE))
 def collect(
     context: dg.OpExecutionContext,
     config: ProfilesConfig,

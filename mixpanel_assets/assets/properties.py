@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.io_manager_keys import WAREHOUSE
 from mixpanel_assets.properties.catalogue import MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import EVENTS, PROFILES
@@ -52,7 +53,7 @@ class EventPropertiesConfig(dg.Config):
 @dg.asset(
     key=PROFILE_PROPERTIES_KEY,
     deps=[PROFILES_KEY],
-    io_manager_key="warehouse_io_manager",
+    io_manager_key=WAREHOUSE,
     group_name="mixpanel",
     kinds={"duckdb"},
     tags={"personal_data": "true"},
@@ -70,7 +71,7 @@ def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
 @dg.asset(
     key=EVENT_PROPERTIES_KEY,
     deps=[EVENTS_KEY],
-    io_manager_key="warehouse_io_manager",
+    io_manager_key=WAREHOUSE,
     group_name="mixpanel",
     kinds={"duckdb"},
     tags={"personal_data": "true"},

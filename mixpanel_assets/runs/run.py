@@ -19,11 +19,11 @@ from dagster_shared.error import SerializableErrorInfo
 
 import mixpanel_assets.errors
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssetsError, error_of
+from mixpanel_assets.io_manager_keys import WAREHOUSE
 
 Metadata = Mapping[str, Any]
 Say = Callable[[int, str], None]
 _LOCATION = "mixpanel_assets.definitions"
-_WAREHOUSE = "warehouse_io_manager"
 # How the executor's word on a cancel begins.
 CANCELLED = "Cancelled: "
 # What the end of a run says again: pages that failed have had their line, and so have steps that others wait for.
@@ -146,7 +146,7 @@ def _note(event: dg.DagsterEvent, report: RunReport, on_output: Callable[[Metada
     """Read one event into the report."""
     if event.is_successful_output and event.step_output_data.metadata:
         on_output(_values(event.step_output_data.metadata))
-    elif event.is_handled_output and getattr(event.event_specific_data, "manager_key", "") == _WAREHOUSE:
+    elif event.is_handled_output and getattr(event.event_specific_data, "manager_key", "") == WAREHOUSE:
         report.wrote = True
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data

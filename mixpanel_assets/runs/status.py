@@ -15,7 +15,7 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.jobs import EVENT_JOBS, PROFILE_JOBS
+from mixpanel_assets.job_names import EVENT_JOBS, PROFILE_JOBS
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.owed import NoRecordError, owed_days, owed_pages
 from mixpanel_assets.runs.run import step_error
