@@ -20,6 +20,19 @@ class Result:
         }
 
 
+class SyncResult(Result):
+    """A sync that stored something."""
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a page or a date range is missing."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with `has_failures`."""
+        return {**super().to_dict(), "has_failures": self.has_failures}
+
+
 @dataclass(frozen=True)
 class ProfileBatchProgress(Result):
     """One page of profiles is finished, well or not.
@@ -40,7 +53,7 @@ class ProfileBatchProgress(Result):
 
 
 @dataclass(frozen=True)
-class ParallelProfileFetchResult(Result):
+class ParallelProfileFetchResult(SyncResult):
     """A sync of profiles; `total_rows` counts the distinct profiles that came."""
 
     table: str
@@ -82,7 +95,7 @@ class BatchProgress(Result):
 
 
 @dataclass(frozen=True)
-class ParallelFetchResult(Result):
+class ParallelFetchResult(SyncResult):
     """A sync of events; `total_rows` counts the distinct ones that came, `failed_date_ranges` are inclusive pairs of
     ISO dates.
     """
@@ -102,8 +115,10 @@ class ParallelFetchResult(Result):
 
 
 @dataclass(frozen=True)
-class FetchResult(Result):
-    """A sequential sync. `type` is "profiles" or "events"; `date_range` is None for profiles."""
+class FetchResult(SyncResult):
+    """A sequential sync. `type` is "profiles" or "events"; `date_range` is None for profiles; `has_failures`: whether a
+    page or a date range is missing, then an IncompleteSyncError brings the result.
+    """
 
     table: str
     rows: int
@@ -111,6 +126,7 @@ class FetchResult(Result):
     duration_seconds: float
     date_range: tuple[str, str] | None
     fetched_at: datetime.datetime
+    has_failures: bool = False
 
 
 def _plain(value: Any) -> Any:

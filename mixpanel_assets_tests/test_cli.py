@@ -72,12 +72,12 @@ def test_a_whole_sync_is_json_on_stdout_progress_on_stderr_and_zero(mp: Mp, sand
     assert mp("fetch", "profiles", "--parallel") == 0
     assert set(mp.result) == {
         *("table", "total_rows", "successful_pages", "failed_pages", "failed_page_indices"),
-        *("duration_seconds", "fetched_at"),
+        *("duration_seconds", "fetched_at", "has_failures"),
     }
     assert (mp.result["total_rows"], mp.result["failed_page_indices"]) == (45, [])
     assert "profiles: 5 of 5 pages, 45 rows" in mp.err
     assert mp("fetch", "profiles") == 0
-    assert (mp.result["rows"], mp.result["type"]) == (45, "profiles")
+    assert (mp.result["rows"], mp.result["type"], mp.result["has_failures"]) == (45, "profiles", False)
     assert SECRET not in mp.out + mp.err
 
 
@@ -98,7 +98,7 @@ def test_a_failed_page_is_one_and_a_warning_and_retry_mends_it(mp: Mp, sandbox: 
     """Red without the exit code in `_sync_profiles`."""
     sandbox.faults.append(Fault("engage", "status:403", page=2, times=1))
     assert mp("fetch", "profiles", "-p") == 1
-    assert mp.result["failed_page_indices"] == [2]
+    assert (mp.result["failed_page_indices"], mp.result["has_failures"]) == ([2], True)
     assert "Warning: 1 of 5 pages failed: 2. Fetch them with: mp retry profiles" in mp.err
     assert "missing from this sync" not in mp.err, "said once is enough"
     assert mp("retry", "profiles") == 0
@@ -140,7 +140,7 @@ def test_failed_days_are_one_and_a_warning_and_retry_mends_them(mp: Mp, sandbox:
     sandbox.faults.append(Fault("export", "status:403", from_date="2026-01-02", times=1))
     days = ("--from", "2026-01-01", "--to", "2026-01-03", "--chunk-days", "1")
     assert mp("fetch", "events", *days, "-p") == 1
-    assert mp.result["failed_date_ranges"] == [["2026-01-02", "2026-01-02"]]
+    assert (mp.result["failed_date_ranges"], mp.result["has_failures"]) == ([["2026-01-02", "2026-01-02"]], True)
     assert "Warning: 1 of 3 chunks failed: 2026-01-02 to 2026-01-02. Fetch them with: mp retry events" in mp.err
     assert mp("retry", "events") == 0
     assert (mp.result["total_rows"], mp.result["failed_date_ranges"]) == (10, [])

@@ -154,6 +154,9 @@ def test_a_sequential_sync_with_failures_says_so_since_its_result_cannot(sandbox
         fetch_profiles()
     assert isinstance(incomplete.value.result, FetchResult)
     assert incomplete.value.result.rows == PROFILES - 10
+    assert incomplete.value.result.has_failures
+    assert incomplete.value.result.to_dict()["has_failures"] is True
+    assert fetch_profiles().to_dict()["has_failures"] is False
 
 
 def test_a_callback_that_raises_is_reported_and_harms_nothing(
@@ -305,6 +308,7 @@ def test_failed_days_are_listed_and_fetched_again_alone(sandbox: Sandbox, tmp_pa
     assert result.failed_date_ranges == (("2026-01-03", "2026-01-03"),)
     assert (result.successful_batches, result.failed_batches, result.total_rows) == (3, 1, 60)
     assert result.to_dict()["failed_date_ranges"] == [["2026-01-03", "2026-01-03"]]
+    assert result.to_dict()["has_failures"] is True
     sandbox.journal.clear()
     again = fetch_events(*DAYS, parallel=True, chunk_days=1, retry_failed_ranges=True)
     assert isinstance(again, ParallelFetchResult)

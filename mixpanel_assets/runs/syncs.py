@@ -190,13 +190,26 @@ def sync_events(
 
 def sequential_events(result: ParallelFetchResult, from_date: str, to_date: str) -> FetchResult:
     """The result as a sequential sync gives it."""
-    days, seconds = (from_date, to_date), result.duration_seconds
-    return FetchResult(result.table, result.total_rows, "events", seconds, days, result.fetched_at)
+    return _sequential(result, "events", (from_date, to_date))
 
 
 def sequential_profiles(result: ParallelProfileFetchResult) -> FetchResult:
     """The result as a sequential sync gives it."""
-    return FetchResult(result.table, result.total_rows, "profiles", result.duration_seconds, None, result.fetched_at)
+    return _sequential(result, "profiles", None)
+
+
+def _sequential(
+    result: ParallelFetchResult | ParallelProfileFetchResult, of: str, days: tuple[str, str] | None
+) -> FetchResult:
+    return FetchResult(
+        table=result.table,
+        rows=result.total_rows,
+        type=of,
+        duration_seconds=result.duration_seconds,
+        date_range=days,
+        fetched_at=result.fetched_at,
+        has_failures=result.has_failures,
+    )
 
 
 class _PagesTo:
