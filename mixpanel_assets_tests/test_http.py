@@ -145,7 +145,7 @@ TABLE = [
     Row("status:302", FatalError, 1, None, "redirects", more={"headers": {"Location": "https://example.com/"}}),
     Row("status:418", FatalError, 1, None),
     Row("status:206", FatalError, 1, None, r"206 instead of 200: check [\w *]+$", more={"body": "a@example.com"}),
-    Row("status:400", BadRequestError, 1, None, "check its filters: Bad request"),
+    Row("status:400", BadRequestError, 1, None, "check MP_PROJECT_ID: Bad request"),
     Row("status:400", RestartError, 1, None, "taken for lost", page=1),
     Row("session-lost", RestartError, 1, None, "the session is lost", page=1),
     Row("not-json", MalformedPageError, 3, OWN),
@@ -179,6 +179,63 @@ def test_error_table(sandbox: Sandbox, row: Row) -> None:
     else:
         assert row.wait[0] <= asked.waits[0] <= row.wait[1]
         assert len(asked.waits) == row.attempts - 1
+
+
+EVERYTHING = EventsQuery()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A refusal, and what is said to check."""
+
+    status: int
+    body: str
+    check: str
+    query: ProfileQuery | EventsQuery = EVERYTHING
+
+
+DAYS_AND_ZONE = "the days asked for, MP_TIMEZONE"
+ADVICE = [
+    Advice(400, '{"error":"to_date must be after from_date"}', DAYS_AND_ZONE),
+    Advice(400, "Invalid value for fromDate", DAYS_AND_ZONE),
+    Advice(400, '{"error":"workspace_id is required for this project"}', "MP_WORKSPACE_ID"),
+    Advice(400, '{"error":"workspace_id is required"}', "MP_WORKSPACE_ID", ProfileQuery(where="true")),
+    Advice(400, '{"error":"Invalid project_id"}', "MP_PROJECT_ID", EventsQuery(("A",), "true")),
+    Advice(400, "project_id 7 has no workspace_id 8", "MP_PROJECT_ID and MP_WORKSPACE_ID"),
+    Advice(400, "event must be a list", "events", EventsQuery(("A",), "true")),
+    Advice(400, 'cannot parse where: properties["event"] = 1', "where", EventsQuery(where='properties["event"] = 1')),
+    Advice(400, "bad request: /export?from_date=1&event=2&where=3: bad selector", "where", EventsQuery(where="3")),
+    Advice(414, "URI Too Long", f"{DAYS_AND_ZONE} and events", EventsQuery(("A",))),
+    Advice(422, "Unprocessable", f"{DAYS_AND_ZONE}, events and where", EventsQuery(("A",), "true")),
+    Advice(400, "no such cohort", "cohort_id", ProfileQuery(cohort_id=7, where="true")),
+    Advice(400, "page_size too large", "page_size", ProfileQuery(page_size=10**6, where="true")),
+    Advice(400, "unknown", "where and page_size", ProfileQuery(page_size=10, where="true")),
+    Advice(400, "group not found", "data_group_id", ProfileQuery(data_group_id="-5")),
+    Advice(402, "Upgrade", r"no raw export \(402\), so events cannot be fetched"),
+    Advice(402, "Upgrade", r"no Query API \(402\), so profiles cannot be fetched", ProfileQuery()),
+    Advice(403, "no permission", "what MP_USERNAME may read in the project"),
+    Advice(404, "not found", r"MP_REGION and MP_\*_URL", ProfileQuery()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("advice", ADVICE, ids=[f"{each.status} {each.body[:40]}" for each in ADVICE])
+def test_advice_fits_the_stream_and_the_parameter(sandbox: Sandbox, advice: Advice) -> None:
+    """Red with one advice for all: "check its filters" for a date, and no profiles for an export."""
+    sandbox.clear()
+    endpoint = "engage" if isinstance(advice.query, ProfileQuery) else "export"
+    sandbox.faults = [Fault(endpoint, f"status:{advice.status}", body=advice.body, times=None)]
+    client = MixpanelClient(project(sandbox))
+    query = advice.query
+
+    def ask_once() -> None:
+        if isinstance(query, ProfileQuery):
+            client.fetch_page(query, 0, None, client.retrier(_log()))
+        else:
+            client.save_export(query, "2026-01-01", "2026-01-02", io.BytesIO())
+
+    with pytest.raises(FatalError, match=rf"(check|plan has) {advice.check}: "):
+        ask_once()
+    client.close()
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.attempts > 1], ids=lambda row: row.do)

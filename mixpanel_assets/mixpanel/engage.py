@@ -14,6 +14,7 @@ import msgspec
 
 from mixpanel_assets.errors import ConfigurationError, TransientError
 from mixpanel_assets.mixpanel import json_text
+from mixpanel_assets.mixpanel.apis import QUERIES
 from mixpanel_assets.mixpanel.http import Request, error_in_body
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
 
@@ -159,7 +160,7 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
     form = query.form()
     if session_id is not None:
         form |= {"session_id": session_id, "page": str(page)}
-    return Request("POST", f"{query_url}/engage", what=f"page {page}", form=form)
+    return Request(QUERIES, "POST", f"{query_url}/engage", what=f"page {page}", form=form)
 
 
 def parse_page(

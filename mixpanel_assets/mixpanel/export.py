@@ -16,6 +16,7 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
 from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
+from mixpanel_assets.mixpanel.apis import EXPORTS
 from mixpanel_assets.mixpanel.http import Request
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PropertyFilter
 
@@ -82,6 +83,7 @@ def export_request(export_url: str, query: EventsQuery, from_date: str, to_date:
     """The request for a range of days, both inclusive. Times come in milliseconds, the finest that Mixpanel keeps."""
     days = {"from_date": from_date, "to_date": to_date, "time_in_ms": "true"}
     return Request(
+        EXPORTS,
         "GET",
         f"{export_url}/export",
         what=f"events of {from_date} to {to_date}" if from_date != to_date else f"events of {from_date}",

@@ -28,6 +28,7 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.mixpanel import rate_limits
+from mixpanel_assets.mixpanel.apis import Api
 from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.mixpanel.project import Project
 
@@ -39,6 +40,8 @@ _ERROR_TEXT_LENGTH = 300
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
 # An error body is read up to here and no further: it is only quoted.
 _ERROR_BODY_BYTES = 64 * 1024
+# What is asked is wrong, or too long.
+_REFUSALS = (400, 413, 414, 422)
 
 Heard = Callable[[int, rate_limits.RateLimits], None]
 
@@ -59,12 +62,18 @@ class BadRequestError(FatalError):
 class Request:
     """One request; `what` names it in errors, such as `page 7`."""
 
+    api: Api
     method: str
     url: str
     what: str
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> Mapping[str, str]:
+        """All parameters, wherever they stand."""
+        return {**self.params, **(self.form or {})}
 
 
 class Transport:
@@ -114,7 +123,7 @@ class Transport:
         if response.status_code == 200:
             return response
         with response:
-            raise self._status_error(response, request.what)
+            raise self._status_error(response, request)
 
     def read(self, response: requests.Response, what: str) -> bytes:
         """The whole body, decoded; a body that breaks off is a TransientError."""
@@ -195,7 +204,8 @@ class Transport:
         session.headers["User-Agent"] = "mixpanel-assets"
         return session
 
-    def _status_error(self, response: requests.Response, what: str) -> MixpanelError:
+    def _status_error(self, response: requests.Response, request: Request) -> MixpanelError:
+        what = request.what
         text = _one_line(self.redact(_error_text(response)))
         limits = rate_limits.parse(response.headers)
         status = response.status_code
@@ -204,7 +214,7 @@ class Transport:
         if status >= 500 or status == 408:
             error_type = ServerTimeoutError if status == 504 else TransientError
             return error_type(f"{what}: Mixpanel answered {status}: {text}", limits.retry_after)
-        return _refusal(status, text, what)
+        return _refusal(status, text, request)
 
 
 def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | None:
@@ -214,14 +224,12 @@ def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | Non
     if not is_given and bytes(members.get("status", b"")) != b'"error"':
         return None
     text = _one_line(read_string(reason) or bytes(reason).decode()) if is_given else "no reason given"
-    refusal = _refusal(200, text, what)
     # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
-    if isinstance(refusal, RestartError):
-        return refusal
-    return TransientError(f"{what}: Mixpanel answered 200 with an error: {text}")
+    return _lost_session(text, what) or TransientError(f"{what}: Mixpanel answered 200 with an error: {text}")
 
 
-def _refusal(status: int, text: str, what: str) -> MixpanelError:
+def _refusal(status: int, text: str, request: Request) -> MixpanelError:
+    what, api = request.what, request.api
     if 200 < status < 300:
         # Not quoted: it may be data, and hold what is not to be kept.
         return FatalError(f"{what}: Mixpanel answered {status} instead of 200: check MP_REGION and MP_*_URL")
@@ -232,16 +240,27 @@ def _refusal(status: int, text: str, what: str) -> MixpanelError:
             "check MP_USERNAME, MP_SECRET, MP_PROJECT_ID and MP_REGION"
         )
     if status == 402:
-        return PlanError(f"{what}: the project's plan has no Query API (402), so profiles cannot be fetched: {text}")
-    if "uncached query" in lower:
-        return RestartError(f"{what}: the session is lost: {text}")
+        lacks = f"the project's plan has no {api.name} (402), so {api.brings} cannot be fetched"
+        return PlanError(f"{what}: {lacks}: {text}")
+    if lost := _lost_session(text, what):
+        return lost
     if status == 400 and "timeout error" in lower:
         return ServerTimeoutError(f"{what}: Mixpanel ran out of time: {text}")
     if 300 <= status < 400:
         return FatalError(f"{what}: Mixpanel redirects ({status}), which is not followed: check MP_REGION and MP_*_URL")
-    if status == 400:
-        return BadRequestError(f"{what}: Mixpanel refused the request (400), check its filters: {text}")
-    return FatalError(f"{what}: Mixpanel answered {status}: {text}")
+    if status == 403:
+        return FatalError(f"{what}: Mixpanel answered 403, check what MP_USERNAME may read in the project: {text}")
+    if status in (404, 405, 410):
+        return FatalError(f"{what}: Mixpanel answered {status}, check MP_REGION and MP_*_URL: {text}")
+    if status not in _REFUSALS:
+        return FatalError(f"{what}: Mixpanel answered {status}: {text}")
+    error_type = BadRequestError if status == 400 else FatalError
+    to_check = api.to_check(text, request.sent)
+    return error_type(f"{what}: Mixpanel refused the request ({status}), check {to_check}: {text}")
+
+
+def _lost_session(text: str, what: str) -> RestartError | None:
+    return RestartError(f"{what}: the session is lost: {text}") if "uncached query" in text.lower() else None
 
 
 def _too_many_requests(limits: rate_limits.RateLimits, text: str, what: str) -> MixpanelError:
