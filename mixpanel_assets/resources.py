@@ -31,6 +31,12 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
         ge=0,
         description="Longest wait that is obeyed when Mixpanel asks for one; beyond it, the page fails.",
     )
+    hourly_queries: int | None = Field(
+        default=None, ge=1, description="The project's queries per hour, if not 60; default: MP_HOURLY_QUERIES."
+    )
+    hourly_exports: int | None = Field(
+        default=None, ge=1, description="The project's exports per hour, if not 60; default: MP_HOURLY_EXPORTS."
+    )
     _client: MixpanelClient | None = PrivateAttr(default=None)
 
     def client(self, on_quota: str = "stop") -> MixpanelClient:
@@ -51,6 +57,8 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / "export_starts"),
                 ledger=Ledger(settings.home() / LEDGER_FILE),
+                hourly_queries=self.hourly_queries or settings.hourly_queries(),
+                hourly_exports=self.hourly_exports or settings.hourly_exports(),
                 hash_salt=settings.hash_salt(),
             )
         return self._client.waiting_for_quota() if on_quota == "wait" else self._client

@@ -84,6 +84,20 @@ def hash_salt() -> str:
     return _variable("MP_HASH_SALT")
 
 
+def hourly_queries() -> int | None:
+    """The project's queries per hour, where they are known to differ from 60: `MP_HOURLY_QUERIES`.
+
+    Raises:
+        ConfigurationError: not a number from 1.
+    """
+    return _count("MP_HOURLY_QUERIES")
+
+
+def hourly_exports() -> int | None:
+    """The same for exports: `MP_HOURLY_EXPORTS`."""
+    return _count("MP_HOURLY_EXPORTS")
+
+
 def property_filter() -> PropertyFilter:
     """Which properties may be kept, in all syncs: `MP_INCLUDE_PROPERTIES`, `MP_EXCLUDE_PROPERTIES` and
     `MP_HASH_PROPERTIES`, each names with commas between, or a JSON list of names.
@@ -117,6 +131,13 @@ def _names(variable: str) -> tuple[str, ...]:
         return tuple(msgspec.json.decode(text, type=list[str]))
     except msgspec.MsgspecError:
         raise ConfigurationError(f'{variable} is no list of names: write it as ["$email", "$phone"]') from None
+
+
+def _count(variable: str) -> int | None:
+    text = _variable(variable)
+    if text and (not text.isdecimal() or int(text) < 1):
+        raise ConfigurationError(f"{variable} {text!r} is not a number of requests: write it as 240")
+    return int(text) if text else None
 
 
 def _variable(name: str) -> str:

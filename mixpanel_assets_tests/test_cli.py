@@ -7,8 +7,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from mixpanel_assets.cli.fetch import names
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
+from mixpanel_assets.mixpanel.rate_limits import RateLimits
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
 # Dagster's own code calls it while it sets up a resource.
@@ -271,17 +274,55 @@ def queries(sandbox: Sandbox, tmp_path: Path) -> Account:
 def test_a_spent_hour_stops_the_sync_and_says_when(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when the resource's client has a ledger of its own."""
     account = queries(sandbox, tmp_path)
+    account.learn(RateLimits(hourly_limit=60))
     for _ in range(60):
         account.take("page 0")
     assert mp("fetch", "profiles", "-p") == 1
-    assert re.search(r"Error: page 0: all 60 requests of the hour are spent, room again in \d+ s", mp.err)
+    assert re.search(r"Error: page 0: all 60 requests of the hour are spent, asked again from .* on, in \d+ s", mp.err)
     assert sandbox.journal.requests == []
+
+
+def test_an_hour_that_is_spent_by_our_guess_alone_is_asked_about(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the ledger refuses by the documented limit, for both streams; with the setting it is no guess."""
+    ledger = Ledger(tmp_path / "home" / LEDGER_FILE)
+    for url, api in (("MP_QUERY_URL", "query"), ("MP_EXPORT_URL", "export")):
+        account = ledger.account(sandbox.environment[url], sandbox.project_id, api)
+        for _ in range(60):
+            account.take("a request")
+    days = ("--from", "2026-01-01", "--to", "2026-01-01")
+    assert mp("fetch", "profiles", "-p") == 0
+    assert mp("fetch", "events", *days) == 0
+    assert "if Mixpanel allows no more: it is asked" in mp.err
+    monkeypatch.setenv("MP_HOURLY_EXPORTS", "61")
+    assert mp("fetch", "events", *days) == 1
+    assert "0 of the hour's 61 are left" in mp.err
+    monkeypatch.setenv("MP_HOURLY_EXPORTS", "62")
+    assert mp("fetch", "events", *days) == 0
+
+
+def test_a_429_for_the_hour_of_somebody_else_does_not_stop_what_comes_a_minute_later(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Red when the 3,600 s of the header are believed: a whole window is no time when it has room."""
+    sandbox.faults = [Fault("engage", "limited:window")]
+    assert mp("fetch", "profiles", "-p") == 1
+    assert mp("fetch", "profiles", "-p") == 1
+    assert re.search(r"Mixpanel says that the hour is spent, asked again from .* on, in [56]\d s", mp.err)
+    assert len(sandbox.journal.requests) == 1
+    with sqlite3.connect(tmp_path / "home" / LEDGER_FILE) as ledger:
+        ledger.execute("update told set blocked_until = blocked_until - 60")
+    ledger.close()
+    assert mp("fetch", "profiles", "-p") == 0
 
 
 def test_a_sync_that_does_not_fit_stops_after_page_0(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
     """Where session pages count, 2 requests are left, and 5 pages are needed. Red without `keep_to` in the first op."""
     account = queries(sandbox, tmp_path)
-    account.block(0, session_page=True)
+    account.learn(RateLimits(hourly_limit=60))
+    account.block(0.001, session_page=True)
+    time.sleep(0.01)
     for _ in range(58):
         account.take("page 0")
     assert mp("fetch", "profiles", "-p") == 1

@@ -129,8 +129,8 @@ TABLE = [
     Row("limited:concurrency", TransientError, 3, (10.0, 11.0), "too many requests in flight"),
     Row("limited:shedding", TransientError, 3, OWN),
     Row("status:429", TransientError, 3, OWN, more={"body": "slow down"}),
-    Row("limited:window", QuotaError, 1, None, "the hourly quota of the project is spent, room again in 3600 s"),
-    Row("limited:window", QuotaError, 1, None, "room again in 3600 s", more={"retry_after": 10**18}),
+    Row("limited:window", QuotaError, 1, None, "the hourly quota of the project is spent, room again within the hour"),
+    Row("limited:window", QuotaError, 1, None, "room again within the hour", more={"retry_after": 10**18}),
     Row("limited:window", QuotaError, 1, None, "room again in 1 s", more={"retry_after": 1}),
     Row(
         "status:429", QuotaError, 1, None, "within the hour",

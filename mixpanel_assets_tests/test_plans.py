@@ -108,6 +108,17 @@ def test_page_size_is_what_the_server_says_or_serves() -> None:
     ]
 
 
-@pytest.mark.parametrize(("pages", "warns"), [(1, False), (47, False), (48, True), (60, True), (90, True)])
-def test_a_warning_from_80_percent_of_the_hour(pages: int, *, warns: bool) -> None:
-    assert (plans.quota_warning(pages) is not None) == warns
+@pytest.mark.parametrize(
+    ("pages", "limit", "warns"),
+    [
+        (1, 60, False),
+        (47, 60, False),
+        (48, 60, True),
+        (60, 60, True),
+        (90, 60, True),
+        (90, 240, False),
+        (192, 240, True),
+    ],
+)
+def test_a_warning_from_80_percent_of_the_hour(pages: int, limit: int, *, warns: bool) -> None:
+    assert (plans.quota_warning(pages, limit) is not None) == warns

@@ -29,6 +29,7 @@ from mixpanel_assets.sync.budgets import budget, keep_to
 
 URL = "https://mixpanel.com/api/query"
 HOUR = 3600.0
+MINUTE = 60.0
 
 
 class Clock:
@@ -70,15 +71,23 @@ def spend(account: Account, requests: int) -> None:
         account.take("page 0")
 
 
+def refuse(account: Account) -> float:
+    """A request that is answered with a 429 for the hour, without headers; for how long it blocks."""
+    ticket = account.take("page 0")
+    ticket.heard(429, RateLimits())
+    return ticket.refused(None)
+
+
 def test_the_sixty_first_request_of_an_hour_is_refused_until_the_first_has_left_it(
     account: Account, clock: Clock
 ) -> None:
     """Red without the check in `take`, and without the deletion of what has left the window."""
+    account.learn(RateLimits(hourly_limit=60))
     for _ in range(60):
         account.take("page 0")
         clock.now += 10
     with pytest.raises(
-        QuotaError, match=r"all 60 requests of the hour are spent, room again in 3010 s \(\d\d:\d\d UTC\)"
+        QuotaError, match=r"all 60 requests of the hour are spent, asked again from \d\d:\d\d UTC on, in 3010 s"
     ):
         account.take("page 0")
     clock.now += HOUR + MARGIN_SECONDS - 600 - 1
@@ -103,7 +112,8 @@ def test_pages_of_a_session_count_once_the_server_refused_one(account: Account, 
     """Red when session pages always count, and when a refusal teaches nothing."""
     assert not account.take("page 1", session_page=True).counted
     ticket = account.take("page 2", session_page=True)
-    ticket.refused(0)
+    ticket.refused(None)
+    clock.now += MINUTE
     assert account.take("page 3", session_page=True).counted
     clock.now += LEARNED_SECONDS + 1
     assert not account.take("page 4", session_page=True).counted
@@ -111,7 +121,7 @@ def test_pages_of_a_session_count_once_the_server_refused_one(account: Account, 
 
 def test_a_refused_first_page_says_nothing_about_session_pages(account: Account) -> None:
     """Red when any refusal makes session pages count."""
-    account.take("page 0").refused(0)
+    account.take("page 0").refused(None)
     assert not account.take("page 1", session_page=True).counted
 
 
@@ -139,7 +149,7 @@ def test_requests_of_others_are_seen_in_what_the_server_has_left(account: Accoun
     assert account.standing().left == 11, "our own count is never more generous than itself"
 
 
-@pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, HOUR + MARGIN_SECONDS), (3_600_000, HOUR)])
+@pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, MINUTE), (3600, MINUTE), (3_600_000, MINUTE)])
 def test_a_good_answer_that_leaves_nothing_of_the_hour_is_believed(
     account: Account, clock: Clock, reset: int | None, wait: float
 ) -> None:
@@ -163,25 +173,93 @@ def test_an_hour_that_the_server_calls_spent_stays_spent_as_long_as_it_said(acco
     account.take("page 0")
 
 
-@pytest.mark.parametrize(
-    ("ages", "wait"),
-    [([], HOUR + MARGIN_SECONDS), ([1000, 10], HOUR + MARGIN_SECONDS - 1000), ([HOUR + 1, 10], HOUR)],
-    ids=["nothing of ours counts", "the oldest leaves", "the server may have forgotten the oldest"],
-)
-def test_a_spent_hour_without_a_time_ends_when_our_oldest_request_leaves_it(
-    account: Account, clock: Clock, ages: list[float], wait: float
+@pytest.mark.parametrize(("limit", "first"), [(None, 60), (240, 15), (12, 300)])
+def test_a_refusal_that_names_no_time_blocks_shortly_and_twice_as_long_each_time_until_a_success(
+    tmp_path: Path, clock: Clock, limit: int | None, first: float
 ) -> None:
-    """Red when it ends at once, always after a whole window, or with a request in its margin."""
-    began = clock.now
-    refused = account.take("page 1", session_page=True)
-    for age in ages:
-        clock.now = began - age
+    """Red when it blocks an hour, does not double, doubles beyond the window, and without `unblock`."""
+    account = Ledger(tmp_path / "quota.sqlite", clock).account(URL, "1", "query", limit)
+    for doublings in (0, 1, 2):
+        refuse(account)
+        with pytest.raises(QuotaError) as error:
+            account.take("page 0")
+        assert error.value.retry_after == pytest.approx(first * 2**doublings)
+        clock.now += first * 2**doublings
+    account.take("page 0").heard(200, RateLimits())
+    assert refuse(account) == pytest.approx(first)
+    for _ in range(40):
+        clock.now += 2 * HOUR
+        last = refuse(account)
+    assert last == pytest.approx(HOUR + MARGIN_SECONDS)
+
+
+def test_requests_that_were_under_way_together_are_one_refusal_and_their_success_ends_none(
+    account: Account, clock: Clock
+) -> None:
+    """Red when each of them doubles the wait (ten exports: an hour), and when an old one's success ends the block."""
+    early = account.take("page 0")
+    together = [account.take("page 0") for _ in range(10)]
+    for ticket in together:
+        ticket.heard(429, RateLimits())
+        assert ticket.refused(None) == pytest.approx(MINUTE)
+    early.heard(200, RateLimits())
+    with pytest.raises(QuotaError):
         account.take("page 0")
-    clock.now = began
-    assert refused.refused(None) == pytest.approx(wait)
-    with pytest.raises(QuotaError) as error:
+    clock.now += MINUTE
+    assert refuse(account) == pytest.approx(2 * MINUTE)
+
+
+def test_a_full_hour_that_is_only_our_guess_is_asked_about(account: Account, clock: Clock) -> None:
+    """Red when `take` refuses: the server may allow more, and says so only when it is asked."""
+    spend(account, 60)
+    account.take("page 0").heard(200, RateLimits())
+    asked = account.take("page 0")
+    asked.heard(429, parse({"RateLimit-Policy": '"project";q=60;w=3600', "RateLimit": '"project";r=0;t=3600'}))
+    asked.refused(None)
+    clock.now += 2 * MINUTE
+    with pytest.raises(QuotaError, match="all 60 requests of the hour are spent"):
         account.take("page 0")
-    assert error.value.retry_after == pytest.approx(wait)
+
+
+def test_a_quota_that_the_user_knows_of_replaces_the_documented_one(tmp_path: Path) -> None:
+    """Red when the setting is not read; when the server's lower word is not; and when a higher setting is never asked
+    for after it."""
+    account = Ledger(tmp_path / "quota.sqlite").account(URL, "1", "export", 240)
+    spend(account, 240)
+    with pytest.raises(QuotaError, match="all 240 requests"):
+        account.take("page 0")
+    account.learn(RateLimits(hourly_limit=200))
+    assert (account.standing().limit, account.standing().learned, account.standing().may_ask) == (200, True, True)
+    account.learn(RateLimits(hourly_limit=400))
+    assert (account.standing().limit, account.standing().learned, account.standing().may_ask) == (240, False, False)
+
+
+POLICY = '"project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests"'
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "told"),
+    [
+        (POLICY, '"project";r=0;t=900, "project-concurrency";r=3', (60, 3600, 0, 900)),
+        (POLICY, '"project";r=12, "project-concurrency";r=0;t=10', (60, 3600, 12, None)),
+        ('"hourly";q=240;w=3600', '"hourly";r=0;t=900', (240, 3600, 0, 900)),
+        ('"project" ; q=60 ; w=3600', '"project" ;r=0 ; t=900', (60, 3600, 0, 900)),
+        ('"project";w=1800;q=60;pk=":cHJv,;:"', '"project";t=900;r=0', (60, 1800, 0, 900)),
+        ('"project";q=60;w=3600', '"renamed";r=0;t=900', (60, 3600, 0, 900)),
+        ("", '"renamed";r=0;t=900', (None, None, 0, 900)),
+        ("project;q=60;w=3600", "project;r=0;t=900", (60, 3600, 0, 900)),
+        ('"a";q=3;w=1, "b";q=60;w=3600', '"a";r=0;t=1, "b";r=7', (60, 3600, 7, None)),
+        ('"hour";q=60;w=3600, "day";q=500;w=86400', '"hour";r=9, "day";r=0;t=7200', (500, 86400, 0, 7200)),
+        ('"x";q=5;qu="concurrent-requests"', '"x";r=0;t=10', (None, None, None, None)),
+        ("nonsense", ";;;r=0", (None, None, None, None)),
+    ],
+)
+def test_the_length_of_a_window_says_what_it_is_and_not_its_name(
+    policy: str, state: str, told: tuple[int | None, ...]
+) -> None:
+    """Red when the name decides, and when a space before a semicolon ends the item."""
+    limits = parse({"RateLimit-Policy": policy, "RateLimit": state})
+    assert (limits.hourly_limit, limits.window_seconds, limits.hourly_remaining, limits.reset_seconds) == told
 
 
 def test_accounts_do_not_share_a_budget(tmp_path: Path) -> None:
@@ -280,7 +358,9 @@ def test_the_promised_wait_is_when_the_last_request_may_really_go(limit: int, ag
     """Against a simulation that sends as early as it may. Red when rounds of a whole window are left out."""
     window = 100.0
     leaves = sorted(window - age for age in ages)
-    standing = Standing(limit, learned=True, used=len(leaves), window_seconds=window, room_after_seconds=tuple(leaves))
+    standing = Standing(
+        limit, learned=True, certain=True, used=len(leaves), window_seconds=window, room_after_seconds=tuple(leaves)
+    )
     now, inside = 0.0, list(leaves)
     for _ in range(requests):
         inside = [moment for moment in sorted(inside) if moment > now]
@@ -323,7 +403,7 @@ def test_a_server_that_counts_session_pages_is_believed(sandbox: Sandbox) -> Non
     client.query_engage_page(1, session_id=session)
     with pytest.raises(QuotaError, match="hourly quota of the project is spent"):
         client.query_engage_page(2, session_id=session)
-    with pytest.raises(QuotaError, match="all 2 requests of the hour are spent"):
+    with pytest.raises(QuotaError, match="page 2: Mixpanel says that the hour is spent"):
         client.query_engage_page(2, session_id=session)
     assert client.queries.session_pages_count()
     assert len(sandbox.journal.requests) == 3, "what the ledger refuses is not sent"
@@ -346,7 +426,7 @@ def test_a_refused_and_an_unreachable_request_do_not_count(sandbox: Sandbox, mon
     client.close()
 
 
-@pytest.mark.parametrize(("retry_after", "wait"), [(1234, 1234), (10**12, HOUR)])
+@pytest.mark.parametrize(("retry_after", "wait"), [(1234, 1234), (3600, MINUTE), (10**12, MINUTE)])
 def test_waiting_for_quota_waits_as_long_as_the_server_said_and_goes_on(
     sandbox: Sandbox, clock: Clock, retry_after: int, wait: float
 ) -> None:
@@ -373,7 +453,7 @@ def test_a_429_for_the_hour_that_names_no_time_is_not_asked_again_in_seconds(
     words = "1/5 queries running concurrently and 61/60 queries running in the last hour"
     sandbox.faults = [Fault("engage", "status:429", page, body=words)]
     assert len(client.waiting_for_quota().query_engage_page(page, session_id=session)["results"]) == 10
-    assert clock.waits == [pytest.approx(HOUR + MARGIN_SECONDS)]
+    assert clock.waits == [pytest.approx(MINUTE)]
     sandbox.faults = [Fault("engage", "status:429", page, body=words)]
     for _ in range(3):
         with pytest.raises(QuotaError):
@@ -382,10 +462,72 @@ def test_a_429_for_the_hour_that_names_no_time_is_not_asked_again_in_seconds(
     client.close()
 
 
+def test_a_full_hour_is_asked_about_once_and_what_the_server_says_is_learned(sandbox: Sandbox) -> None:
+    """Red when the ledger refuses by the documented limit alone, and when a second request goes after the refusal."""
+    sandbox.limits = Limits(queries_per_hour=2)
+    client = client_of(Ledger())
+    for _ in range(2):
+        client.query_engage_page(0)
+    spend(client.queries, 58)
+    for _ in range(3):
+        with pytest.raises(QuotaError):
+            client.query_engage_page(0)
+    assert [request.status for request in sandbox.journal.requests] == [200, 200, 429]
+    assert client.queries.standing().learned
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"RateLimit-Policy": '"hourly";q=60;w=3600', "RateLimit": '"hourly";r=0;t=900'},
+        {"RateLimit-Policy": '"project" ; q=60 ; w=3600', "RateLimit": '"project" ; r=0 ; t=900'},
+        {"RateLimit": '"requests";r=0;t=900'},
+    ],
+)
+def test_a_window_of_any_name_ends_the_attempts_and_blocks(
+    sandbox: Sandbox, clock: Clock, headers: dict[str, str]
+) -> None:
+    """Red when only the name "project" is known: such a 429 was taken for a short wait, and asked again."""
+    sandbox.faults = [Fault("engage", "status:429", body="slow down", headers=headers)]
+    client = client_of(Ledger(clock=clock), Stop(clock))
+    for _ in range(2):
+        with pytest.raises(QuotaError) as refused:
+            client.query_engage_page(0)
+        assert refused.value.retry_after == pytest.approx(900)
+    assert len(sandbox.journal.requests) == 1
+    clock.now += 900
+    assert len(client.query_engage_page(0)["results"]) == 10
+    client.close()
+
+
+def test_a_window_of_a_second_is_waited_out_in_place(sandbox: Sandbox, clock: Clock) -> None:
+    """Red when every limit of any name is taken for the hour."""
+    headers = {"RateLimit-Policy": '"burst";q=3;w=1', "RateLimit": '"burst";r=0;t=1', "Retry-After": "1"}
+    sandbox.faults = [Fault("engage", "status:429", body="slow down", headers=headers)]
+    client = client_of(Ledger(clock=clock), Stop(clock))
+    assert len(client.query_engage_page(0)["results"]) == 10
+    assert clock.waits == [pytest.approx(1, abs=0.1)]
+    client.close()
+
+
+def test_a_known_quota_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red without the variables, and when any text is a number."""
+    assert (settings.hourly_queries(), settings.hourly_exports()) == (None, None)
+    monkeypatch.setenv("MP_HOURLY_QUERIES", "240")
+    monkeypatch.setenv("MP_HOURLY_EXPORTS", "90")
+    assert (settings.hourly_queries(), settings.hourly_exports()) == (240, 90)
+    for text in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv("MP_HOURLY_QUERIES", text)
+        with pytest.raises(ConfigurationError, match="MP_HOURLY_QUERIES"):
+            settings.hourly_queries()
+
+
 def test_what_the_ledger_refuses_is_no_attempt(sandbox: Sandbox) -> None:
     """Red when each call of the function is one: metadata and picture would show requests that nobody sent."""
     client = client_of(Ledger())
     retrier = client.retrier(logging.getLogger("test_quota"))
+    client.queries.learn(RateLimits(hourly_limit=60))
     spend(client.queries, 59)
     client.fetch_page(ProfileQuery(), 0, None, retrier)
     with pytest.raises(QuotaError):
@@ -399,6 +541,7 @@ def test_an_export_takes_its_turn_to_start_after_the_ledger(sandbox: Sandbox, tm
     ledger, starts = Ledger(tmp_path / "quota.sqlite"), tmp_path / "export_starts"
     client = MixpanelClient(settings.project(), ledger=ledger, export_starts=StartRate(starts))
     client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+    client.exports.learn(RateLimits(hourly_limit=60))
     spend(client.exports, 59)
     starts.unlink()
     with pytest.raises(QuotaError):
@@ -419,14 +562,15 @@ def test_a_cancel_while_waiting_for_a_turn_to_start_does_not_count(sandbox: Sand
 
 
 def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
-    account: Account, caplog: pytest.LogCaptureFixture
+    account: Account, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Red without the comparison in `keep_to`."""
     log = logging.getLogger("test_quota")
     free = budget(account, 500, session_pages=True)
     assert free.fits
     keep_to(free, "stop", log)
-    account.take("page 1", session_page=True).refused(0)
+    account.take("page 1", session_page=True).refused(None)
+    clock.now += MINUTE
     spend(account, 30)
     needed = budget(account, 31, session_pages=True)
     with pytest.raises(
@@ -436,3 +580,7 @@ def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     with caplog.at_level(logging.WARNING):
         keep_to(needed, "wait", log)
     assert "waiting for it" in caplog.text
+    spend(account, 30)
+    with caplog.at_level(logging.WARNING):
+        keep_to(budget(account, 31, session_pages=True), "stop", log)
+    assert "if Mixpanel allows no more: it is asked" in caplog.text

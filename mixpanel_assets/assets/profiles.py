@@ -129,7 +129,7 @@ def metadata(
             snapshot = snapshots.open_snapshot(client, staging.root, query, context.log)
             first = staging.snapshot(snapshot.id).read_page(0)
             pages = list(range(1, snapshot.pages))
-        _announce(context, snapshot)
+        _announce(context, snapshot, client)
         keep_to(budget(client.queries, len(pages), session_pages=True), config.on_quota, context.log)
         yield dg.Output(snapshot, "snapshot", metadata=reports.plan_metadata(snapshot, pages, first))
         yield from _orders(snapshot, pages, config.on_quota)
@@ -174,7 +174,7 @@ def check_pages(
         fresh = _start_over(context, snapshot, mixpanel.client(config.on_quota), staging) if lost else None
         if fresh is not None:
             snapshot = fresh
-            _announce(context, snapshot)
+            _announce(context, snapshot, mixpanel.client(config.on_quota))
             first = staging.snapshot(snapshot.id).read_page(0)
             owed: Sequence[int] = range(1, snapshot.pages)
             results = []
@@ -299,10 +299,10 @@ def _start_over(
         return None
 
 
-def _announce(context: dg.OpExecutionContext, snapshot: Snapshot) -> None:
+def _announce(context: dg.OpExecutionContext, snapshot: Snapshot, client: MixpanelClient) -> None:
     reported = "an unknown number of" if snapshot.total is None else snapshot.total
     context.log.info(f"page 0: {reported} profiles on {snapshot.pages} pages of {snapshot.page_size}")
-    warning = plans.quota_warning(snapshot.pages)
+    warning = plans.quota_warning(snapshot.pages, client.queries.standing().limit)
     if warning:
         context.log.warning(warning)
 

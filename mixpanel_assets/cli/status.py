@@ -31,7 +31,7 @@ def plan_profiles(output: FormatOption = Format.json) -> None:
     with open_instance() as instance:
         planned = plan(instance)
     print_result(planned, output)
-    warning = plans.quota_warning(planned["requests"])
+    warning = plans.quota_warning(planned["requests"], planned["hourly_limit"])
     if warning:
         warn(warning)
 

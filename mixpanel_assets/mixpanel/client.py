@@ -37,6 +37,7 @@ class MixpanelClient:
         stop: Set it to end waits and further attempts at once.
         export_starts: Spaces the starts of exports; default: this process alone.
         ledger: Counts requests against the hourly quota; default: those of this client alone.
+        hourly_queries, hourly_exports: Quotas of the project that are known to differ from 60.
         hash_salt: Makes hashes of properties hard to guess.
 
     `queries` and `exports` are the accounts of the two APIs in the ledger; `profiles_source` and `events_source` say
@@ -51,6 +52,8 @@ class MixpanelClient:
         stop: threading.Event | None = None,
         export_starts: StartRate | None = None,
         ledger: Ledger | None = None,
+        hourly_queries: int | None = None,
+        hourly_exports: int | None = None,
         hash_salt: str = "",
     ) -> None:
         self._hash_salt = hash_salt
@@ -62,8 +65,8 @@ class MixpanelClient:
         self.profiles_source = project.source(project.query_url)
         self.events_source = project.source(project.export_url)
         ledger = ledger or Ledger()
-        self.queries = ledger.account(project.query_url, project.project_id, "query")
-        self.exports = ledger.account(project.export_url, project.project_id, "export")
+        self.queries = ledger.account(project.query_url, project.project_id, "query", hourly_queries)
+        self.exports = ledger.account(project.export_url, project.project_id, "export", hourly_exports)
 
     def query_engage_page(
         self,

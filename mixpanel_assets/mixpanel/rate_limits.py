@@ -13,13 +13,17 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
 DEFAULT_WINDOW_SECONDS = 3600.0
+# A limit over less than this is waited out where it is met, as one of a second or a minute.
+_SHORTEST_HOURLY_SECONDS = 300
 # Beyond these a header makes no sense. Ten thousand are nearly three a second, all that Mixpanel's exports take.
 _MOST_REQUESTS = 10_000
 _LONGEST_WINDOW_SECONDS = 24 * 3600
-_ITEM = re.compile(r'"(?P<policy>[^"]+)"(?P<parameters>(?:;\s*\w+=[^;,]*)*)')
-_PARAMETER = re.compile(r";\s*(\w+)=([^;,]*)")
+_ITEM = re.compile(
+    r'(?:"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z*][\w.*/:-]*))(?P<parameters>(?:\s*;\s*\w+\s*=(?:\s*"[^"]*"|[^;,"]*))*)'
+)
+_PARAMETER = re.compile(r';\s*(\w+)\s*=\s*("[^"]*"|[^;,"]*)')
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_IN_LAST_HOUR = re.compile(r"(\d+)/(\d+) queries running in the last hour")
+_IN_LAST_HOUR = re.compile(r"(\d+)\s*/\s*(\d+)[\w\s]{1,60}\blast\s+hour", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,32 @@ class RateLimits:
 
     @property
     def room_after_seconds(self) -> float | None:
-        """When a spent window has room again: what the server asks to wait comes before its arithmetic.
+        """When a spent window has room again; what the server asks to wait comes before its arithmetic.
 
-        At most an hour, or the window if it is longer: a rolling one has room by then. Milliseconds given for seconds
-        would block for 41 days.
+        A whole window or more is no such time: a rolling one has room before, and Mixpanel names its length whatever
+        others of the project have sent. Milliseconds given for seconds would block for 41 days.
         """
-        asked = self.reset_seconds if self.retry_after is None else self.retry_after
-        return None if asked is None else min(asked, max(self.window_seconds or 0, DEFAULT_WINDOW_SECONDS))
+        window = self.window_seconds or DEFAULT_WINDOW_SECONDS
+        times = [seconds for seconds in (self.retry_after, self.reset_seconds) if seconds is not None]
+        return next((float(seconds) for seconds in times if 0 < seconds < window), None)
 
 
 def parse(headers: Mapping[str, str]) -> RateLimits:
     """Read RateLimit, RateLimit-Policy and Retry-After; parts that are unreadable or make no sense count as absent."""
-    policy = _items(headers.get("RateLimit-Policy", ""))
-    state = _items(headers.get("RateLimit", ""))
-    window_policy, window = policy.get("project", {}), state.get("project", {})
+    policies, states = _items(headers.get("RateLimit-Policy", "")), _items(headers.get("RateLimit", ""))
+    hourly = [
+        (policy, state)
+        for name in [*policies, *(name for name in states if name not in policies)]
+        if _is_of_hour(name, policy := policies.get(name, {}), state := states.get(name, {}))
+    ]
+    # Of several windows the one that has least left, such as the one that was refused.
+    policy, state = min(hourly, key=lambda pair: _left(pair[1]), default=({}, {}))
+    policy = policy or next((other for other, _ in hourly if other), {})
     return RateLimits(
-        hourly_limit=_up_to(_MOST_REQUESTS, window_policy.get("q")),
-        window_seconds=_up_to(_LONGEST_WINDOW_SECONDS, window_policy.get("w")),
-        hourly_remaining=window.get("r"),
-        reset_seconds=window.get("t"),
+        hourly_limit=_up_to(_MOST_REQUESTS, _number(policy, "q")),
+        window_seconds=_up_to(_LONGEST_WINDOW_SECONDS, _number(policy, "w")),
+        hourly_remaining=_number(state, "r", "a"),
+        reset_seconds=_number(state, "t"),
         retry_after=_seconds(headers.get("Retry-After")),
     )
 
@@ -73,13 +84,32 @@ def is_hourly(limits: RateLimits, text: str) -> bool:
     return counted is not None and int(counted[1]) > int(counted[2])
 
 
-def _items(header: str) -> dict[str, dict[str, int]]:
+def _is_of_hour(name: str, policy: Mapping[str, str], state: Mapping[str, str]) -> bool:
+    """Whether a limit counts over a long window. Its length decides; where none is given, its unit and its name, since
+    that of requests in flight has no length."""
+    window = _number(policy, "w")
+    if window is not None:
+        return window >= _SHORTEST_HOURLY_SECONDS
+    return not any("concurren" in word.lower() for word in (name, policy.get("qu", "")))
+
+
+def _items(header: str) -> dict[str, dict[str, str]]:
     return {
-        item["policy"]: {
-            name: int(value) for name, value in _PARAMETER.findall(item["parameters"]) if _NUMBER.fullmatch(value)
+        item["quoted"] or item["bare"] or "": {
+            name.lower(): value.strip().strip('"') for name, value in _PARAMETER.findall(item["parameters"])
         }
         for item in _ITEM.finditer(header)
     }
+
+
+def _left(state: Mapping[str, str]) -> int:
+    left = _number(state, "r", "a")
+    return _MOST_REQUESTS if left is None else left
+
+
+def _number(parameters: Mapping[str, str], *names: str) -> int | None:
+    found = next((parameters[name] for name in names if name in parameters), "")
+    return int(found) if _NUMBER.fullmatch(found) else None
 
 
 def _up_to(most: int, value: int | None) -> int | None:

@@ -198,6 +198,6 @@ def _accounts() -> tuple[Account, Account]:
     project = settings.project()
     ledger = Ledger(settings.home() / LEDGER_FILE)
     return (
-        ledger.account(project.query_url, project.project_id, "query"),
-        ledger.account(project.export_url, project.project_id, "export"),
+        ledger.account(project.query_url, project.project_id, "query", settings.hourly_queries()),
+        ledger.account(project.export_url, project.project_id, "export", settings.hourly_exports()),
     )

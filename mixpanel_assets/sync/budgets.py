@@ -24,7 +24,8 @@ class Budget(Result):
         counted_requests: Those that count against the hour.
         left: Counted requests that may go out now.
         hourly_limit: Counted requests of an hour.
-        limit_learned: Whether Mixpanel named that limit; if not, it is the documented one.
+        limit_learned: Whether Mixpanel named that limit; if not, it is a setting's or the documented one.
+        asks: Whether the hour is spent by our count alone, so that Mixpanel is asked.
         wait_seconds: Until the last of them may go out; 0: all may go now.
     """
 
@@ -33,6 +34,7 @@ class Budget(Result):
     left: int
     hourly_limit: int
     limit_learned: bool
+    asks: bool
     wait_seconds: float
 
     @property
@@ -61,6 +63,7 @@ def budget(account: Account, requests: int, *, session_pages: bool = False) -> B
         left=standing.left,
         hourly_limit=standing.limit,
         limit_learned=standing.learned,
+        asks=standing.left == 0 and standing.may_ask,
         wait_seconds=round(standing.wait_for(counted), 1) if counted else 0.0,
     )
 
@@ -83,6 +86,8 @@ def keep_to(budget: Budget, on_quota: str, log: logging.Logger) -> None:
     """
     if budget.fits:
         log.info(budget.words)
+    elif budget.asks:
+        log.warning(f"{budget.words}, if Mixpanel allows no more: it is asked")
     elif on_quota == WAIT:
         log.warning(f"{budget.words}; waiting for it")
     else:

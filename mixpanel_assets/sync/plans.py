@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from mixpanel_assets.errors import RestartError
 from mixpanel_assets.mixpanel.engage import EngagePage
 
-HOURLY_QUERIES = 60
 # From here on a sync is worth a warning: little is left of the hour for anything else.
 WARN_SHARE = 0.8
 MAX_CHUNK_DAYS = 100
@@ -96,13 +95,13 @@ def tolerated(reported: int, fraction: float) -> int:
     return math.floor(reported * fraction + 1e-9)
 
 
-def quota_warning(pages: int) -> str | None:
+def quota_warning(pages: int, hourly_limit: int) -> str | None:
     """A word of warning when a sync of so many pages would use most of the hourly quota, if each page counted."""
-    if pages < WARN_SHARE * HOURLY_QUERIES:
+    if pages < WARN_SHARE * hourly_limit:
         return None
-    share = pages / HOURLY_QUERIES
+    share = pages / hourly_limit
     return (
-        f"{pages} pages are {share:.0%} of the hourly quota of {HOURLY_QUERIES} queries, should Mixpanel count them all"
+        f"{pages} pages are {share:.0%} of the hourly quota of {hourly_limit} queries, should Mixpanel count them all"
     )
 
 
