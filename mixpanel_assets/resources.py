@@ -56,7 +56,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 policy=policy,
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / "export_starts"),
-                ledger=Ledger(settings.home() / LEDGER_FILE),
+                ledger=Ledger(settings.home() / LEDGER_FILE, stop=stop_requested()),
                 hourly_queries=self.hourly_queries or settings.hourly_queries(),
                 hourly_exports=self.hourly_exports or settings.hourly_exports(),
                 hash_salt=settings.hash_salt(),

@@ -3,12 +3,15 @@
 Each test names the guard that it was seen red without.
 """
 
+import contextlib
 import io
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from mixpanel_assets import settings
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError
+from mixpanel_assets.mixpanel import ledger_file
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -300,15 +304,93 @@ def test_a_limit_that_makes_no_sense_is_none(account: Account) -> None:
     assert (account.standing().limit, account.standing().used) == (60, 59)
 
 
-def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path: Path) -> None:
-    """Red without the translation in `Ledger.transaction`."""
+def damage_by_text(file: Path) -> None:
+    file.write_text("this is not a database, and long enough to be seen as none" * 200)
+
+
+def damage_by_half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def damage_by_zeros(file: Path) -> None:
+    body = file.read_bytes()
+    file.write_bytes(body[:4096] + bytes(len(body) - 4096))
+
+
+def damage_by_other_tables(file: Path) -> None:
+    file.unlink()
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("create table counted (what text)")
+
+
+@pytest.mark.parametrize("damage", [damage_by_text, damage_by_half, damage_by_zeros, damage_by_other_tables])
+def test_a_damaged_ledger_is_put_aside_and_begun_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    """Red when it is refused until a person deletes it, and when each of several that find it puts one aside."""
     file = tmp_path / "quota.sqlite"
-    file.write_text("this is not a database, and long enough to be seen as none" * 20)
-    with pytest.raises(
-        ConfigurationError, match=r"cannot use the quota ledger .*quota\.sqlite.*: delete it"
-    ) as refused:
-        Ledger(file).account(URL, "1", "query").take("page 0")
+    account = Ledger(file).account(URL, "1", "query")
+    spend(account, 5)
+    damage(file)
+    damaged = file.read_bytes()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: Ledger(file).account(URL, "1", "query").take("page 0"), range(8)))
+    assert account.standing().used == 8
+    assert (tmp_path / "quota.damaged").read_bytes() == damaged
+    assert [record.getMessage() for record in caplog.records if "begun anew" in record.getMessage()] == [
+        caplog.records[0].getMessage()
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    """Red without the translation in `LedgerFile.transaction`, and when the advice is to delete the ledger."""
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(ConfigurationError, match=r"cannot use the quota ledger .*: set DAGSTER_HOME to") as refused:
+        Ledger(tmp_path / "home" / "quota.sqlite").account(URL, "1", "query").take("page 0")
     assert "\n" not in str(refused.value)
+
+
+_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(sys.argv[2])
+connection.execute("select count(*) from counted").fetchall()
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("lock", ["begin immediate", "begin exclusive", "begin"])
+def test_a_lock_is_named_and_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    """Red when the wait ends before the lock does, when nobody is told, and when a wish to stop is not heard."""
+    monkeypatch.setattr(ledger_file, "_TOLD_AFTER_SECONDS", 0.3)
+    file, stop = tmp_path / "quota.sqlite", threading.Event()
+    account = Ledger(file, stop=stop).account(URL, "1", "query")
+    account.take("page 0")
+    command = [sys.executable, "-c", _LOCK, str(file), lock]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with ThreadPoolExecutor(1) as thread:
+            taken = thread.submit(account.take, "page 0")
+            with pytest.raises(TimeoutError):
+                taken.result(timeout=1.5)
+            holder.stdin.write("go\n")
+            holder.stdin.flush()
+            assert taken.result(timeout=10).counted
+    who = f"process {holder.pid}" if sys.platform == "linux" else "another process"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the quota ledger {file} is locked by {who}; waiting for it"
+    ]
+    assert account.standing().used == 2
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as holder_here:
+        holder_here.execute("begin exclusive")
+        stop.set()
+        with pytest.raises(Cancelled):
+            account.take("page 0")
 
 
 _TAKE_ALL_YOU_CAN = """

@@ -1,7 +1,8 @@
 """The ledger of counted requests: what is left of Mixpanel's rolling hour, over all processes of this machine.
 
 Belongs here: counting, refusing what would be too much, and what the server's headers teach. Does not belong here:
-waiting (retry.py), sending (http.py), how many requests a sync needs (plans.py), requests per second (start_rate.py).
+the file (ledger_file.py), waiting (retry.py), sending (http.py), how many requests a sync needs (plans.py), requests
+per second (start_rate.py).
 
 The rules: 60 queries and 60 exports in a rolling hour, each for an API host and a project. Of a session only page 0
 counts, until the server refuses one of its other pages for the hour; from then on they count too. Requests answered
@@ -13,17 +14,17 @@ A SQLite file, and not one of the rate-limiting libraries: pyrate-limiter's SQLi
 processes, but cannot give a request back, and its limits are fixed when it is made, where ours are learned.
 """
 
-import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from mixpanel_assets.errors import ConfigurationError, QuotaError
+from mixpanel_assets.errors import QuotaError
+from mixpanel_assets.mixpanel.ledger_file import LedgerFile
 from mixpanel_assets.mixpanel.rate_limits import DEFAULT_WINDOW_SECONDS, RateLimits
 
 LEDGER_FILE = "quota.sqlite"
@@ -36,7 +37,6 @@ LEARNED_SECONDS = 7 * 24 * 3600.0
 # Beyond these the wait is the window in any case.
 _MOST_DOUBLINGS = 32
 _GIVEN_BACK = frozenset({401, 402, 429})
-_LOCK_SECONDS = 30.0
 
 _SCHEMA = """
 create table if not exists counted (id integer primary key, account text not null, at real not null);
@@ -148,13 +148,17 @@ class Ledger:
     Args:
         file: SQLite file, made when needed; None: a ledger of this object's own, in memory.
         clock: Seconds since the epoch.
+        stop: Set when the run is asked to end.
     """
 
-    def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        stop: threading.Event | None = None,
+    ) -> None:
         self.clock = clock
-        self._file = file
-        self._turn = threading.Lock()
-        self._memory = None if file else _connect(":memory:")
+        self.transaction = LedgerFile(file, _SCHEMA, stop).transaction
 
     def account(self, base_url: str, project_id: str, api: str, hourly_limit: int | None = None) -> "Account":
         """The account of one project's "query" or "export" API at the host of a URL.
@@ -162,32 +166,6 @@ class Ledger:
         `hourly_limit` is a quota that the user knows of; should the server name another, the lower one holds.
         """
         return Account(self, f"{api} {urlsplit(base_url).netloc} {project_id}", hourly_limit)
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else writes beside.
-
-        Raises:
-            ConfigurationError: the file cannot be used.
-        """
-        with self._turn:
-            if self._memory is not None:
-                yield from _transaction(self._memory)
-                return
-            try:
-                with contextlib.closing(self._open()) as connection:
-                    yield from _transaction(connection)
-            except (sqlite3.Error, OSError) as error:
-                raise ConfigurationError(
-                    f"cannot use the quota ledger {self._file} ({error}): delete it, or set DAGSTER_HOME to another "
-                    "folder"
-                ) from None
-
-    def _open(self) -> sqlite3.Connection:
-        assert self._file is not None
-        if not self._file.exists():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-        return _connect(str(self._file))
 
 
 class Account:
@@ -331,23 +309,3 @@ class Account:
         return NotSentError(
             f"{what}: {why}, asked again from {at} on, in {wait:.0f} s: sync later, or with on_quota=wait", wait
         )
-
-
-def _connect(name: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    connection.execute("begin immediate")
-    try:
-        yield connection
-    except BaseException:
-        connection.execute("rollback")
-        raise
-    connection.execute("commit")
