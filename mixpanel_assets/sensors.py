@@ -76,9 +76,9 @@ def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpan
         return dg.SkipReason(str(error))
     if not days:
         return dg.SkipReason("no day has failed since it last came")
-    noted = context.instance.fetch_observations(EVENTS_KEY, limit=1).records[0]
+    noted_by = event_reports.last_run_with_failures(context.instance, EVENTS_KEY)
     active = active_run(context.instance, EVENTS_KEY, EVENT_JOBS)
-    return _retry(context.instance, _Owed(f"{len(days)} days", noted.run_id, needs), active)
+    return _retry(context.instance, _Owed(f"{len(days)} days", noted_by, needs), active)
 
 
 @dg.sensor(

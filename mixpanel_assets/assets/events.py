@@ -20,6 +20,7 @@ from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.mixpanel.served_days import Edge
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.reports import event_reports, table_schemas
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
@@ -147,18 +148,20 @@ def collect_events(
         settled = event_sync.settle(staging.root, planned, results)
         parts = [part for result in settled for part in result.ranges]
         for part in parts:
-            if not part.came:
+            if part.failed:
                 context.log.error(f"missing from this sync: {part.error}")
-        if not any(part.came for part in parts):
+        _say_unserved(context, settled)
+        failed = tuple(part for part in parts if part.failed)
+        if failed and not any(part.came for part in parts):
             _note_failed(context, settled)
             raise error_of(
-                parts[0].error_kind or MixpanelError.__name__,
-                f"no chunk of {len(settled)} came, nothing was stored or removed: {parts[0].error}",
+                failed[0].error_kind or MixpanelError.__name__,
+                f"no chunk of {len(settled)} came, nothing was stored or removed: {failed[0].error}",
             )
         yield dg.Output(settled, "settled")
         came = tuple(part for part in parts if part.came)
-        failed = tuple(part for part in parts if not part.came)
-        staged = StagedEvents(staging.root, came, failed, planned.today, planned.max_removed_fraction)
+        unserved = tuple(part for part in parts if part.unserved)
+        staged = StagedEvents(staging.root, came, failed, unserved, planned.today, planned.max_removed_fraction)
         yield dg.Output(staged, "stored")
 
 
@@ -317,6 +320,7 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
         if day == last:
             metadata |= event_reports.timeline_metadata(settled, planned.started_at)
         context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
+    _note_too_old(context, settled)
     failed = event_sync.failed_ranges(settled)
     if failed:
         _note_failed(context, settled)
@@ -341,8 +345,31 @@ def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
             context.instance.report_dagster_event(planned, context.run.run_id)
 
 
+def _note_too_old(context: _Context, results: Sequence[ChunkResult]) -> None:
+    """Leave word of days that no sync can bring: what failed of them earlier is owed no more."""
+    ranges, _ = event_sync.unserved_ranges(results, Edge.TOO_OLD)
+    if ranges:
+        metadata = event_reports.noted_too_old(ranges, results[0].ranges[0].query.source)
+        context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days are not served", metadata=metadata))
+
+
+def _say_unserved(context: _Context, results: Sequence[ChunkResult]) -> None:
+    too_old, said = event_sync.unserved_ranges(results, Edge.TOO_OLD)
+    if too_old:
+        context.log.warning(
+            f"{event_reports.named(too_old)}: beyond the history that the project's plan serves, left out and not owed "
+            f"({said})"
+        )
+    not_yet, said = event_sync.unserved_ranges(results, Edge.NOT_YET)
+    if not_yet:
+        context.log.warning(
+            f"{event_reports.named(not_yet)}: does not exist yet for Mixpanel, left out ({said}): MP_TIMEZONE is "
+            f"{settings.timezone().key}; projects made since 2023 count their days in UTC"
+        )
+
+
 def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneLineFailure:
-    days = ", ".join(f"{first} to {last}" for first, last in failed)
+    days = event_reports.named(failed)
     reason = next(result.error for result in results if result.error)
     text = f"missing: {days}; the other days are stored; job retry_failed_event_ranges fetches them again ({reason})"
     return OneLineFailure(text, IncompleteSyncError.__name__, event_reports.failures_metadata(results))

@@ -41,6 +41,7 @@ def sandbox(
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Another seed, other people and events.")] = 7,
     page_size: Annotated[int, typer.Option(min=1, help="Profiles on a page.")] = 1_000,
+    history_days: Annotated[int | None, typer.Option(min=0, help="Days before today with events.")] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Never answer 429.")] = False,  # noqa: FBT002
     fault: Annotated[list[str] | None, typer.Option(metavar="JSON", help=_FAULT_HELP)] = None,
 ) -> None:
@@ -61,6 +62,7 @@ def sandbox(
         faults=faults,
         limits=Limits(enforce=not no_limits),
         port=port,
+        history_days=history_days,
     )
     try:
         stand_in.start()

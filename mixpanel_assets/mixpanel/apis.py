@@ -29,13 +29,18 @@ class Api:
 
     def to_check(self, text: str, sent: Mapping[str, str]) -> str:
         """The settings that a refusal is about: those of the parameters that it names, else of those that were sent."""
-        for value in sent.values():
-            text = text.replace(value, " ")
-        text = _ADDRESS.sub(" ", text)
-        named = [each.name for each in self.settings.values() if re.search(rf"(?i)\b({each.pattern})\b", text)]
+        words = own_words(text, sent)
+        named = [each.name for each in self.settings.values() if re.search(rf"(?i)\b({each.pattern})\b", words)]
         given = [each.name for parameter, each in self.settings.items() if parameter in sent]
         *most, last = dict.fromkeys(named or given or [_PROJECT["project_id"].name])
         return f"{', '.join(most)} and {last}" if most else last
+
+
+def own_words(text: str, sent: Mapping[str, str]) -> str:
+    """A refusal without what it quotes of the request: a filter may say anything."""
+    for value in sent.values():
+        text = text.replace(value, " ")
+    return _ADDRESS.sub(" ", text)
 
 
 _PROJECT = {

@@ -23,6 +23,7 @@ from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.property_filter import SievedLines
 from mixpanel_assets.mixpanel.quota import Account, Ledger
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
+from mixpanel_assets.mixpanel.served_days import KnownRefusalError, ServedDays
 from mixpanel_assets.mixpanel.start_rate import StartRate
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class MixpanelClient:
         hash_salt: Makes hashes of properties hard to guess.
 
     `queries` and `exports` are the accounts of the two APIs in the ledger; `profiles_source` and `events_source` say
-    whose data they bring.
+    whose data they bring; `served_days` is what the server has refused of events.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class MixpanelClient:
         self._stop = stop or threading.Event()
         self._export_starts = export_starts or StartRate()
         self._transport = Transport(project)
+        self.served_days = ServedDays()
         self.profiles_source = project.source(project.query_url)
         self.events_source = project.source(project.export_url)
         ledger = ledger or Ledger()
@@ -141,13 +143,20 @@ class MixpanelClient:
         """Write the events of a range of days (inclusive ISO dates) to a file, with one request. Returns the lines.
 
         Raises:
+            EdgeRefusedError: the server does not serve the first or the last of these days.
             MixpanelError: the export did not come, or not whole; `retrier` knows whether to try again.
             Cancelled: the run was asked to end.
             ConfigurationError: the query was made for another project.
         """
         _refuse_other(query.source, self.events_source)
         request = export.export_request(self._project.export_url, query, from_date, to_date)
-        response = self._send(request, self.exports, retrier, starts=self._export_starts)
+
+        def wait_for_turn() -> None:
+            self._export_starts.wait_for_turn(self._stop)
+            # Others may have been refused meanwhile.
+            self.served_days.check((from_date, to_date), request.what)
+
+        response = self._send(request, self.exports, retrier, wait_for_turn=wait_for_turn)
         if query.kept.keeps_all:
             return export.save_body(response, request.what, file, self._stop)
         sieved = SievedLines(file, query.kept, self._hash_salt)
@@ -201,7 +210,7 @@ class MixpanelClient:
         retrier: Retrier | None,
         *,
         session_page: bool = False,
-        starts: StartRate | None = None,
+        wait_for_turn: Callable[[], None] = lambda: None,
     ) -> requests.Response:
         """The one way out: the ledger is asked first, and told what the server says of limits.
 
@@ -209,13 +218,12 @@ class MixpanelClient:
         """
         ticket = account.take(request.what, session_page=session_page)
         try:
-            if starts is not None:
-                starts.wait_for_turn(self._stop)
+            wait_for_turn()
             return self._transport.send(request, ticket.heard)
         except QuotaError as error:
             error.retry_after = ticket.refused(error.retry_after)
             raise
-        except (UnreachableError, Cancelled):
+        except (UnreachableError, Cancelled, KnownRefusalError):
             ticket.refund()
             raise
         finally:

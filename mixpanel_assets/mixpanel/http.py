@@ -28,9 +28,10 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.mixpanel import rate_limits
-from mixpanel_assets.mixpanel.apis import Api
+from mixpanel_assets.mixpanel.apis import Api, own_words
 from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.mixpanel.project import Project
+from mixpanel_assets.mixpanel.served_days import edge_refused
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
@@ -248,6 +249,11 @@ def _refusal(status: int, text: str, request: Request) -> MixpanelError:
         return ServerTimeoutError(f"{what}: Mixpanel ran out of time: {text}")
     if 300 <= status < 400:
         return FatalError(f"{what}: Mixpanel redirects ({status}), which is not followed: check MP_REGION and MP_*_URL")
+    if "from_date" in request.params:
+        message = f"{what}: Mixpanel does not serve all of these days ({status}): {text}"
+        refused = edge_refused(message, own_words(text, request.sent))
+        if refused is not None:
+            return refused
     if status == 403:
         return FatalError(f"{what}: Mixpanel answered 403, check what MP_USERNAME may read in the project: {text}")
     if status in (404, 405, 410):

@@ -18,6 +18,7 @@ import tenacity
 from mixpanel_assets.errors import Cancelled, MixpanelError, QuotaError, TransientError
 from mixpanel_assets.mixpanel.http import UnreachableError
 from mixpanel_assets.mixpanel.quota import NotSentError
+from mixpanel_assets.mixpanel.served_days import KnownRefusalError
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class Retrier:
         try:
             return function()
         except MixpanelError as failure:
-            error, sent = str(failure), not isinstance(failure, NotSentError)
+            error, sent = str(failure), not isinstance(failure, (NotSentError, KnownRefusalError))
             raise
         finally:
             if sent:

@@ -11,15 +11,17 @@ import dagster as dg
 import msgspec
 
 from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.mixpanel.served_days import Edge
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
 from mixpanel_assets.staging.events import RangeResult
-from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, failed_ranges
+from mixpanel_assets.sync.event_sync import ChunkResult, EventsPlan, Range, failed_ranges, unserved_ranges
 from mixpanel_assets.sync.plans import days_between
 from mixpanel_assets.warehouse.events_table import StoredDay, StoredEvents
 
 # How many syncs with failures are looked back upon for days still owed.
 _MOST_SYNCS = 1000
+_TOO_OLD = "too_old_date_ranges"
 
 
 def sync_metadata(
@@ -43,7 +45,7 @@ def sync_metadata(
 
 def failures_metadata(results: Sequence[ChunkResult]) -> dict[str, Any]:
     """What came, what did not, and why."""
-    failed = [part for part in _parts(results) if not part.came]
+    failed = [part for part in _parts(results) if part.failed]
     came = sum(result.came for result in results)
     metadata: dict[str, Any] = {
         "failed_date_ranges": dg.MetadataValue.json([list(days) for days in failed_ranges(results)]),
@@ -52,6 +54,9 @@ def failures_metadata(results: Sequence[ChunkResult]) -> dict[str, Any]:
         "counted_requests": sum(part.counted_requests for part in _parts(results)),
         "requests": sum(len(part.attempts) for part in _parts(results)),
     }
+    unserved = [days for edge in Edge for days in unserved_ranges(results, edge)[0]]
+    if unserved:
+        metadata["unserved_date_ranges"] = dg.MetadataValue.json([list(days) for days in sorted(unserved)])
     if failed:
         metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
     return metadata
@@ -59,9 +64,20 @@ def failures_metadata(results: Sequence[ChunkResult]) -> dict[str, Any]:
 
 def noted_failures(results: Sequence[ChunkResult]) -> list[dict[str, Any]]:
     """What `owed_days` reads back: the failures, those of each query for themselves."""
-    failed = [part.query for part in _parts(results) if not part.came]
+    failed = [part.query for part in _parts(results) if part.failed]
     alike = ([result for result in results if result.ranges[0].query == query] for query in dict.fromkeys(failed))
     return [{**failures_metadata(some), **query_metadata(some[0].ranges[0].query)} for some in alike]
+
+
+def noted_too_old(ranges: Sequence[Range], source: str | None) -> dict[str, Any]:
+    """What `owed_days` reads back: days that are older than what the server serves, whatever is asked of them."""
+    days = dg.MetadataValue.json([list(each) for each in ranges])
+    return {_TOO_OLD: days, **query_metadata(EventsQuery(source=source))}
+
+
+def named(ranges: Sequence[Range]) -> str:
+    """Ranges of days in words."""
+    return ", ".join(f"{first} to {last}" if first != last else first for first, last in ranges)
 
 
 def query_metadata(query: EventsQuery) -> dict[str, Any]:
@@ -115,17 +131,20 @@ def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | No
     With a `source` those of other projects are left out.
 
     Every sync with failures leaves observations that name them; a later materialization of a day settles it, if it
-    brought what was asked for. Of a day that is owed under several queries the latest is named until it is settled.
+    brought what was asked for, and so does a later word that the server does not serve it. Of a day that is owed under
+    several queries the latest is named until it is settled.
     """
     failed: dict[tuple[str, EventsQuery], int] = {}
+    too_old: set[tuple[str, str | None]] = set()
     for record in instance.fetch_observations(asset, limit=_MOST_SYNCS).records:
         metadata = record.asset_observation.metadata if record.asset_observation else {}
         query = _query(metadata)
+        # The latest comes first.
+        too_old.update((day, query.source) for day in _days(metadata, _TOO_OLD))
         if source is not None and query.source not in (None, source):
             continue
-        ranges: Any = metadata["failed_date_ranges"].value if "failed_date_ranges" in metadata else []
-        for from_date, to_date in ranges:
-            for day in days_between(from_date, to_date):
+        for day in _days(metadata, "failed_date_ranges"):
+            if (day, query.source) not in too_old:
                 failed.setdefault((day, query), record.storage_id)
     came_at = instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions={day for day, _ in failed}
@@ -136,6 +155,19 @@ def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | No
         if not came:
             owed.setdefault(day, query)
     return dict(sorted(owed.items()))
+
+
+def last_run_with_failures(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str:
+    """The run that noted failures last; there must be one."""
+    records = instance.fetch_observations(asset, limit=_MOST_SYNCS).records
+    notes = ((record.run_id, record.asset_observation) for record in records)
+    return next(run_id for run_id, note in notes if note and "failed_date_ranges" in note.metadata)
+
+
+def _days(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> list[str]:
+    """The days of the ranges that metadata names."""
+    ranges: Any = metadata[name].value if name in metadata else []
+    return [day for from_date, to_date in ranges for day in days_between(from_date, to_date)]
 
 
 def _came_since(

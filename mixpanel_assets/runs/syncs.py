@@ -19,7 +19,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
-from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError
+from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError
 from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_CEILINGS, POOL_LIMITS
 from mixpanel_assets.results import (
     BatchProgress,
@@ -300,6 +300,8 @@ def _make_room(instance: dg.DagsterInstance, pool: str, workers: int, watcher: W
 
 def _stored(report: RunReport) -> tuple[Metadata, datetime.datetime]:
     if report.stored is None or report.stored_at is None:
+        if report.success:
+            raise MixpanelError("nothing was stored: Mixpanel serves none of these days, see the warnings above")
         raise report.error or MixpanelAssetsError(f"run {report.run_id} stored nothing: see it in the Dagster UI")
     return report.stored, report.stored_at
 

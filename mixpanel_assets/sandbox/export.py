@@ -14,7 +14,7 @@ from mixpanel_assets.sandbox.bodies import Piece, Shelf
 from mixpanel_assets.sandbox.events import Event
 from mixpanel_assets.sandbox.expressions import BadExpression, Predicate, predicate
 from mixpanel_assets.sandbox.population import Population
-from mixpanel_assets.sandbox.replies import FUTURE, Refused, Reply, error
+from mixpanel_assets.sandbox.replies import FUTURE, TOO_OLD, Refused, Reply, error
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOST_LIMIT = 100_000
@@ -22,12 +22,14 @@ _MOST_LIMIT = 100_000
 
 @dataclass
 class Export:
-    """Serves days; `today` gives the project's present day as an ISO date."""
+    """Serves days; `today` gives the project's present day as an ISO date, `history_days` how far back the plan serves
+    (None: all)."""
 
     population: Population
     shelf: Shelf
     today: Callable[[], str]
     chunked: bool = True
+    history_days: int | None = None
 
     def reply(self, params: Mapping[str, str], request: str) -> Reply:
         """The events that the parameters ask for; Refused with 400 when they make no sense."""
@@ -65,6 +67,8 @@ class Export:
             raise Refused(error(400, FUTURE, request))
         if first > last:
             raise Refused(error(400, "from_date cannot be later than to_date", request))
+        if self.history_days is not None and (date.fromisoformat(self.today()) - first).days > self.history_days:
+            raise Refused(error(403, TOO_OLD % self.history_days, request))
         return list(_range(first, last))
 
 

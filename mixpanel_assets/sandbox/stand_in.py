@@ -37,7 +37,8 @@ class Sandbox:
 
     latency: seconds before every answer. page_size, page_size_cap, ignore_page_size, total_on_all_pages: how engage
     pages. chunked: exports travel in chunks, else with a Content-Length. port 0: any free one. today: the project's
-    present day for "to_date cannot be later than today". `errors` lists tracebacks of the sandbox's own mistakes.
+    present day for "to_date cannot be later than today". history_days: how far back the project's plan serves events
+    (None: all); may be changed at any time. `errors` lists tracebacks of the sandbox's own mistakes.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Sandbox:
         secret: str = "sandbox-secret",
         project_id: str = "1234567",
         today: Callable[[], str] = today,
+        history_days: int | None = None,
     ) -> None:
         self.population = Population() if population is None else population
         self.latency, self.username, self.project_id = latency, username, project_id
@@ -66,7 +68,7 @@ class Sandbox:
         self._script, self._gate = FaultScript(list(faults)), Gate(limits or Limits(), project_id)
         paging = Paging(page_size, page_size_cap, ignore_page_size, total_on_all_pages)
         self._engage = Engage(self.population, self._shelf, paging)
-        self._export = Export(self.population, self._shelf, today, chunked)
+        self._export = Export(self.population, self._shelf, today, chunked, history_days)
         self._server: Server | None = None
 
     def __enter__(self) -> "Sandbox":
@@ -102,6 +104,15 @@ class Sandbox:
             self.stop()
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    @property
+    def history_days(self) -> int | None:
+        """How far back the project's plan serves events; None: all."""
+        return self._export.history_days
+
+    @history_days.setter
+    def history_days(self, days: int | None) -> None:
+        self._export.history_days = days
 
     @property
     def connections(self) -> int:

@@ -21,6 +21,7 @@ import msgspec
 
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.retry import Attempt
+from mixpanel_assets.mixpanel.served_days import Unserved
 from mixpanel_assets.staging.event_lines import SetAside
 from mixpanel_assets.staging.pages import disk_errors, read_manifest, write_whole
 
@@ -30,7 +31,7 @@ TAKE_OVER_WITHIN = datetime.timedelta(hours=24)
 
 @dataclass(frozen=True)
 class RangeResult:
-    """How the fetch of a range of days ended. `error` is None when its events are staged.
+    """How the fetch of a range of days ended: its events are staged, or there is an error, or nothing to fetch.
 
     Attributes:
         from_date: First day, ISO.
@@ -44,6 +45,7 @@ class RangeResult:
         asked_at: When the request that succeeded was sent.
         error: Why the range did not come, in one line.
         error_kind: Name of that error in errors.py.
+        unserved: Why the server serves none of these days: they neither came nor failed.
         counted_requests: Requests that count against the hourly quota.
         attempts: Each request sent.
     """
@@ -59,13 +61,19 @@ class RangeResult:
     asked_at: datetime.datetime | None = None
     error: str | None = None
     error_kind: str = ""
+    unserved: Unserved | None = None
     counted_requests: int = 0
     attempts: tuple[Attempt, ...] = ()
 
     @property
     def came(self) -> bool:
         """Whether the events are staged."""
-        return self.error is None
+        return self.error is None and self.unserved is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the range is still to be fetched."""
+        return self.error is not None
 
 
 # Made here for the same reason as those of pages.py.

@@ -6,7 +6,7 @@ are worth keeping.
 
 import datetime
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.http import ServerTimeoutError
 from mixpanel_assets.mixpanel.retry import Retrier
+from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, Unserved, narrower
 from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import TAKE_OVER_WITHIN, EventsFolder, RangeResult
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
@@ -68,8 +69,8 @@ class ChunkResult:
 
     @property
     def came(self) -> bool:
-        """Whether all of it is staged."""
-        return all(part.came for part in self.ranges)
+        """Whether all of it is staged that the server serves."""
+        return not any(part.failed for part in self.ranges)
 
     @property
     def lines(self) -> int:
@@ -104,7 +105,10 @@ def fetch_chunk(
     folder = EventsFolder(staging_root, plan.folder)
     wanted = plan.wanted(index)
     staged = folder.staged(wanted)
-    return ChunkResult(index, (staged,) if staged else tuple(_fetch_range(client, folder, wanted, log)))
+    if staged:
+        return ChunkResult(index, (staged,))
+    parts = _Ranges(client, folder, plan.today, log).fetch(wanted)
+    return ChunkResult(index, tuple(sorted(parts, key=lambda part: part.from_date)))
 
 
 def take_over(
@@ -158,23 +162,56 @@ def stored_days(results: Iterable[ChunkResult]) -> dict[str, EventsQuery]:
 
 def failed_ranges(results: Iterable[ChunkResult]) -> list[Range]:
     """The ranges that did not come, as few as possible."""
-    parts = [part for result in results for part in result.ranges if not part.came]
+    parts = [part for result in results for part in result.ranges if part.failed]
     return ranges_of(day for part in parts for day in days_between(part.from_date, part.to_date))
 
 
-def _fetch_range(
-    client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, log: logging.Logger
-) -> Sequence[RangeResult]:
-    retrier = client.retrier(log)
-    try:
-        result = retrier.call(lambda: _attempt(client, folder, wanted, retrier))
-        return [folder.sign(_with_requests(result, retrier))]
-    except TooMuchAtOnceError as error:
-        halves = _halves(wanted)
-        log.warning(f"{error}; asking for {' and '.join(f'{h.from_date} to {h.to_date}' for h in halves)} instead")
-        return [part for half in halves for part in _fetch_range(client, folder, half, log)]
-    except MixpanelError as error:
-        return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
+def unserved_ranges(results: Iterable[ChunkResult], edge: Edge) -> tuple[list[Range], str]:
+    """The ranges that the server does not serve, as few as possible, and its words; none, and no words."""
+    parts = [part for result in results for part in result.ranges if part.unserved and part.unserved.edge is edge]
+    days = [day for part in parts for day in days_between(part.from_date, part.to_date)]
+    return ranges_of(days), next((part.unserved.said for part in parts if part.unserved), "")
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Fetches ranges of days, in several parts where the server wants it."""
+
+    client: MixpanelClient
+    folder: EventsFolder
+    today: str
+    log: logging.Logger
+
+    def fetch(self, wanted: RangeResult, step: int = 1) -> list[RangeResult]:
+        """The range as it came or failed, without what the server has said not to serve; `step` is how many days less
+        are asked for if it refuses an edge."""
+        days, unserved = self.client.served_days.cut((wanted.from_date, wanted.to_date))
+        parts = [_of(each, wanted, unserved=why) for each, why in unserved]
+        return [*parts, *self._ask(_of(days, wanted), step)] if days else parts
+
+    def _ask(self, wanted: RangeResult, step: int) -> list[RangeResult]:
+        retrier = self.client.retrier(self.log)
+        try:
+            result = retrier.call(lambda: _attempt(self.client, self.folder, wanted, retrier))
+            return [self.folder.sign(_with_requests(result, retrier))]
+        except EdgeRefusedError as error:
+            days = (wanted.from_date, wanted.to_date)
+            self.client.served_days.note(error, days, self._earliest_today())
+            halves = [_of(each, wanted) for each in narrower(days, error.unserved.edge, step)]
+            step *= 2
+        except TooMuchAtOnceError as error:
+            halves = _halves(wanted)
+            named = " and ".join(f"{half.from_date} to {half.to_date}" for half in halves)
+            self.log.warning(f"{error}; asking for {named} instead")
+        except MixpanelError as error:
+            return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
+        first, *others = [part for half in halves for part in self.fetch(half, step)]
+        return [_with_requests(first, retrier), *others]
+
+    def _earliest_today(self) -> str:
+        """Today where the server may count: a day less of history may be served than one too many left out."""
+        utc = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        return min(self.today or utc, utc)
 
 
 def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, retrier: Retrier) -> RangeResult:
@@ -207,13 +244,21 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
 
 
 def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:
-    return replace(result, counted_requests=retrier.counted_requests, attempts=tuple(retrier.attempts))
+    return replace(
+        result,
+        counted_requests=retrier.counted_requests + result.counted_requests,
+        attempts=(*retrier.attempts, *result.attempts),
+    )
+
+
+def _of(days: Range, wanted: RangeResult, unserved: Unserved | None = None) -> RangeResult:
+    return replace(wanted, from_date=days[0], to_date=days[1], unserved=unserved)
 
 
 def _halves(wanted: RangeResult) -> list[RangeResult]:
     days = days_between(wanted.from_date, wanted.to_date)
     halves = split_date_range(wanted.from_date, wanted.to_date, (len(days) + 1) // 2)
-    return [replace(wanted, from_date=first, to_date=last) for first, last in halves]
+    return [_of(half, wanted) for half in halves]
 
 
 def _is_fresh(result: RangeResult, now: datetime.datetime, loaded_at: Mapping[str, datetime.datetime]) -> bool:

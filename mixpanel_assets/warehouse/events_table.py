@@ -62,6 +62,7 @@ class StagedEvents:
         ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
             served.
         failed: The ranges that did not come.
+        unserved: The ranges that the server does not serve.
         today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
     """
@@ -69,6 +70,7 @@ class StagedEvents:
     root: Path
     ranges: tuple[RangeResult, ...]
     failed: tuple[RangeResult, ...] = ()
+    unserved: tuple[RangeResult, ...] = ()
     today: str = ""
     max_removed_fraction: float = 1.0
 
@@ -118,7 +120,7 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> Publ
         newer, shrunken = _publish(connection, replace(staged, ranges=alike), query)
         left += newer
         refused += shrunken
-    missing.note_days(connection, staged.ranges, staged.failed, refused)
+    missing.note_days(connection, (*staged.ranges, *staged.unserved), staged.failed, refused)
     return Published(sorted(left), tuple(refused))
 
 

@@ -56,17 +56,17 @@ class RefusedDay:
 
 def note_days(
     connection: duckdb.DuckDBPyConnection,
-    came: Iterable[RangeResult],
+    settled: Iterable[RangeResult],
     failed: Iterable[RangeResult],
     refused: Iterable[RefusedDay],
 ) -> None:
-    """Take out the days that came, as far as what was asked of them covers what was missing; add those that failed, and
-    of those that came the ones that were refused."""
+    """Take out the days that came, as far as what was asked of them covers what was missing, and those that the server
+    does not serve; add those that failed, and of those that came the ones that were refused."""
     connection.execute(
         f"create table if not exists {DAYS_TABLE} "
         "(day date, reason varchar, query varchar, noted_at timestamptz, refused boolean)"
     )
-    for part in came:
+    for part in settled:
         _settle(connection, part)
     for part in failed:
         days = [part.from_date, part.to_date, _text(part.query)]
@@ -110,12 +110,19 @@ def refused_days(connection: duckdb.DuckDBPyConnection) -> tuple[RefusedDay, ...
     return tuple(RefusedDay(day, msgspec.json.decode(query, type=EventsQuery), reason) for day, query, reason in rows)
 
 
-def _settle(connection: duckdb.DuckDBPyConnection, came: RangeResult) -> None:
+def _settle(connection: duckdb.DuckDBPyConnection, part: RangeResult) -> None:
     days = f"from {DAYS_TABLE} where day between ?::date and ?::date"
-    missing = connection.execute(f"select distinct query {days}", [came.from_date, came.to_date]).fetchall()
-    settled = [text for (text,) in missing if came.query.covers(msgspec.json.decode(text, type=EventsQuery))]
+    missing = connection.execute(f"select distinct query {days}", [part.from_date, part.to_date]).fetchall()
+    settled = [text for (text,) in missing if _settles(part, msgspec.json.decode(text, type=EventsQuery))]
     if settled:
-        connection.execute(f"delete {days} and list_contains(?, query)", [came.from_date, came.to_date, settled])
+        connection.execute(f"delete {days} and list_contains(?, query)", [part.from_date, part.to_date, settled])
+
+
+def _settles(part: RangeResult, missing: EventsQuery) -> bool:
+    """Whether what was missing has come, or no query can bring it."""
+    if part.unserved:
+        return missing.source in (None, part.query.source)
+    return part.query.covers(missing)
 
 
 def _text(query: ProfileQuery | EventsQuery) -> str:
