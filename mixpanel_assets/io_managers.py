@@ -20,6 +20,7 @@ from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.mixpanel.server_text import visible
 from mixpanel_assets.property_handler import PropertiesHandler
 from mixpanel_assets.resources import StagingResource, warehouse_path
 from mixpanel_assets.sync.plans import ranges_of
@@ -125,9 +126,13 @@ def _preview(connection: "duckdb.DuckDBPyConnection", rows: int) -> Mapping[str,
         f"select distinct_id, last_seen::varchar, left(properties::varchar, {_PREVIEW_CHARACTERS}) "
         f"from {profiles_table.TABLE} order by last_seen desc nulls last limit {rows}"
     ).fetchall()
-    records = [dg.TableRecord(dict(zip(_PREVIEW_COLUMNS, row, strict=True))) for row in found]
+    records = [dg.TableRecord(dict(zip(_PREVIEW_COLUMNS, map(_shown, row), strict=True))) for row in found]
     schema = dg.TableSchema([dg.TableColumn(name) for name in _PREVIEW_COLUMNS])
     return {"preview": dg.MetadataValue.table(records, schema)}
+
+
+def _shown(value: str | None) -> str | None:
+    return None if value is None else visible(value)
 
 
 class EventsHandler(DbTypeHandler[StagedEvents]):

@@ -12,6 +12,7 @@ import dagster as dg
 import duckdb
 from dagster._core.storage.db_io_manager import DbTypeHandler, TableSlice
 
+from mixpanel_assets.mixpanel.server_text import visible
 from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
 from mixpanel_assets.properties.sources import Source
 from mixpanel_assets.reports import markdown
@@ -50,12 +51,12 @@ class PropertiesHandler(DbTypeHandler[CatalogueOrder]):
 
 def _metadata(catalogued: Catalogued) -> dict[str, Any]:
     drift = catalogued.drift
-    retyped = [{"property": name, "from": old, "to": new} for name, old, new in drift.retyped]
+    retyped = [{"property": visible(name), "from": old, "to": new} for name, old, new in drift.retyped]
     return {
         "dagster/row_count": catalogued.rows,
         "views": dg.MetadataValue.json(list(catalogued.views[:MOST_NAMES])),
-        "new_properties": dg.MetadataValue.json(list(drift.new[:MOST_NAMES])),
-        "gone_properties": dg.MetadataValue.json(list(drift.gone[:MOST_NAMES])),
+        "new_properties": dg.MetadataValue.json(list(map(visible, drift.new[:MOST_NAMES]))),
+        "gone_properties": dg.MetadataValue.json(list(map(visible, drift.gone[:MOST_NAMES]))),
         "retyped_properties": dg.MetadataValue.json(retyped[:MOST_NAMES]),
     }
 

@@ -23,6 +23,7 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.mixpanel.retry import RetryPolicy
+from mixpanel_assets.mixpanel.server_text import NO_SECRETS
 from mixpanel_assets.mixpanel.split_records import Record
 from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
@@ -309,7 +310,7 @@ class TestUnusualLines:
         file.write_bytes(b"".join(line + b"\n" for line in lines))
         assert write(tmp_path, *lines) is None
         target = io.BytesIO()
-        made = event_lines.straighten(file, target, "events", str)
+        made = event_lines.straighten(file, target, "events", NO_SECRETS)
         straight = target.getvalue().split(b"\n")[:-1]
         assert len(straight) == made.lines
         staged = write(tmp_path, *straight)
@@ -360,7 +361,7 @@ class TestUnusualLines:
     def test_any_name_and_any_property_make_a_usual_line(self, name: str, key: str, value: str) -> None:
         properties = json.dumps({key: value, "properties": {"properties": 1}}, separators=(",", ":"))
         line = f'{{"event":{json.dumps(name)},"properties":{properties}}}'.encode()
-        usual = event_lines._usual(Record(0, line, 1, whole=True), "line", str)
+        usual = event_lines._usual(Record(0, line, 1, whole=True), "line", NO_SECRETS)
         if not name:
             assert usual == "no event name"
             return

@@ -11,6 +11,7 @@ import typer
 
 from mixpanel_assets.cli.streams import discard
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.mixpanel.server_text import visible
 
 
 class Format(str, Enum):
@@ -35,7 +36,7 @@ def show(text: str) -> None:
         MixpanelAssetsError: it cannot be written.
     """
     try:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     except BrokenPipeError:
         discard(sys.stdout)
     except OSError as error:
@@ -46,10 +47,11 @@ def show(text: str) -> None:
 def _table(result: Mapping[str, Any]) -> str:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in flat(result).items():
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(visible(value)))  # As Text: it would read markup in a str.
     console = Console(file=io.StringIO(), highlight=False)
     with console.capture() as printed:
         console.print(table, end="")
@@ -68,9 +70,14 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return rows
 
 
+def printable(text: str) -> str:
+    """The text with nothing that steers the terminal but its line ends; JSON stays the same JSON."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def say(line: str) -> None:
     """A line for people."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def warn(line: str) -> None:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mixpanel_assets.cli.output import printable
+
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
 # A line per page is too much for a log of sixty thousand of them, and too little news for a person who waits.
 _LINE_EVERY_SECONDS = 1.0
@@ -32,7 +34,7 @@ class View:
 
     def say(self, level: int, text: str) -> None:
         """A line above the bar."""
-        self.console.print(Text(text, style=_STYLES.get(level, "")), soft_wrap=True)
+        self.console.print(Text(printable(text), style=_STYLES.get(level, "")), soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import requests
 
-from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError, RestartError
+from mixpanel_assets.errors import Cancelled, ConfigurationError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
@@ -24,6 +24,7 @@ from mixpanel_assets.mixpanel.property_filter import SievedLines
 from mixpanel_assets.mixpanel.quota import Account, Ledger
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.served_days import KnownRefusalError, ServedDays
+from mixpanel_assets.mixpanel.server_text import ServerText
 from mixpanel_assets.mixpanel.start_rate import StartRate
 
 _LOG = logging.getLogger(__name__)
@@ -158,9 +159,9 @@ class MixpanelClient:
 
         response = self._send(request, self.exports, retrier, wait_for_turn=wait_for_turn)
         if query.kept.keeps_all:
-            return export.save_body(response, request.what, file, self._stop)
+            return export.save_body(response, request.what, file, self._stop, self.texts)
         sieved = SievedLines(file, query.kept, self._hash_salt)
-        lines = export.save_body(response, request.what, sieved, self._stop)
+        lines = export.save_body(response, request.what, sieved, self._stop, self.texts)
         sieved.finish()
         return lines
 
@@ -174,9 +175,10 @@ class MixpanelClient:
         """A fresh count of attempts for one page or chunk."""
         return Retrier(self._policy, self._stop, log)
 
-    def redact(self, text: str) -> str:
-        """The text without the credentials, should a server have quoted them."""
-        return self._transport.redact(text)
+    @property
+    def texts(self) -> ServerText:
+        """What makes the server's texts fit to be shown and kept."""
+        return self._transport.texts
 
     def close(self) -> None:
         """Close all connections."""
@@ -188,20 +190,15 @@ class MixpanelClient:
         request = engage.page_request(self._project.query_url, query, page, session_id)
         response = self._send(request, self.queries, retrier, session_page=session_id is not None)
         body = self._transport.read(response, request.what)
-        try:
-            return body, engage.parse_page(
-                body,
-                page,
-                query.kept,
-                self._hash_salt,
-                session_id=session_id,
-                project_id=self._project.project_id,
-            )
-        except MixpanelError:
-            # The same error again, but quoting the body without the credentials, should it repeat them. If that one is
-            # a page after all, it is not what was served.
-            engage.parse_page(self._transport.redact(body.decode(errors="replace")).encode(), page)
-            raise
+        return body, engage.parse_page(
+            body,
+            page,
+            query.kept,
+            self._hash_salt,
+            session_id=session_id,
+            project_id=self._project.project_id,
+            texts=self.texts,
+        )
 
     def _send(
         self,

@@ -17,6 +17,7 @@ from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.apis import QUERIES
 from mixpanel_assets.mixpanel.http import Request, error_in_body
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
+from mixpanel_assets.mixpanel.server_text import NO_SECRETS, ServerText
 
 # Mixpanel's have 17 characters. What is no id of a session would go out with every request, and into the metadata.
 _MOST_SESSION_CHARACTERS = 1_000
@@ -171,8 +172,10 @@ def parse_page(
     *,
     session_id: str | None = None,
     project_id: str | None = None,
+    texts: ServerText = NO_SECRETS,
 ) -> EngagePage:
-    """Read a response body, and of the properties what may be kept. `session_id` and `project_id`: of its request.
+    """Read a response body, and of the properties what may be kept. `session_id` and `project_id`: of its request;
+    `texts`: those of its server.
 
     Raises:
         MalformedPageError: the body is not a whole page, or not the one that was asked for.
@@ -184,11 +187,11 @@ def parse_page(
         members = json_text.read_object(body)
     except ValueError as error:
         raise MalformedPageError(f"{what}: the answer is not whole JSON ({len(body)} bytes): {error}") from None
-    failure = error_in_body(members, what)
+    failure = error_in_body(members, what, texts)
     if failure is not None:
         raise failure
     try:
-        rows = _rows(members["results"])
+        rows = _rows(members["results"], texts)
     except (KeyError, ValueError):
         raise MalformedPageError(f"{what}: the answer has no results") from None
     _refuse_another(members, "page", str(page), what)
@@ -209,7 +212,7 @@ def parse_page(
     )
 
 
-def _rows(results: json_text.Text) -> list[ProfileRow | RejectedRow]:
+def _rows(results: json_text.Text, texts: ServerText) -> list[ProfileRow | RejectedRow]:
     """The rows of a page: at once if all are usual ones (3 ms for a page of 700 kB), else each for itself (8 ms).
 
     Raises:
@@ -221,26 +224,26 @@ def _rows(results: json_text.Text) -> list[ProfileRow | RejectedRow]:
         usual = []
     if usual and all(properties.startswith("{") for _, properties in usual):
         return [ProfileRow(distinct_id, properties) for distinct_id, properties in usual]
-    return [_profile(number, text) for number, text in enumerate(json_text.read_array(results))]
+    return [_profile(number, text, texts) for number, text in enumerate(json_text.read_array(results))]
 
 
-def _profile(number: int, text: json_text.Text) -> ProfileRow | RejectedRow:
+def _profile(number: int, text: json_text.Text, texts: ServerText) -> ProfileRow | RejectedRow:
     try:
         row = json_text.read_object(text)
     except ValueError:
-        return _rejected(number, "not an object", text)
+        return _rejected(number, "not an object", text, texts)
     if "$distinct_id" not in row:
-        return _rejected(number, "no $distinct_id", text)
+        return _rejected(number, "no $distinct_id", text, texts)
     distinct_id = json_text.read_string(row["$distinct_id"])
     if distinct_id is None:
         distinct_id = json_text.read_whole_number(row["$distinct_id"])
     if distinct_id is None:
-        return _rejected(number, "$distinct_id is neither text nor a whole number", text)
+        return _rejected(number, "$distinct_id is neither text nor a whole number", text, texts)
     properties = bytes(row["$properties"]).decode() if "$properties" in row else "null"
     if properties == "null":
         return ProfileRow(distinct_id, None)
     if not properties.startswith("{"):
-        return _rejected(number, "$properties is not an object", text)
+        return _rejected(number, "$properties is not an object", text, texts)
     return ProfileRow(distinct_id, properties)
 
 
@@ -252,8 +255,8 @@ def _kept(row: ProfileRow | RejectedRow, kept: PropertyFilter, salt: str) -> Pro
     return ProfileRow(distinct_id, properties)
 
 
-def _rejected(number: int, reason: str, text: json_text.Text) -> RejectedRow:
-    return RejectedRow(number, reason, bytes(text).decode())
+def _rejected(number: int, reason: str, text: json_text.Text, texts: ServerText) -> RejectedRow:
+    return RejectedRow(number, reason, texts.kept(bytes(text).decode()))
 
 
 def _refuse_another(members: dict[str, json_text.Text], name: str, asked: str | None, what: str) -> None:

@@ -19,6 +19,7 @@ from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
 from mixpanel_assets.mixpanel.apis import EXPORTS
 from mixpanel_assets.mixpanel.http import Request
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.mixpanel.server_text import NO_SECRETS, ServerText
 
 # Each block is a turn at the interpreter lock: with a quarter of this three exports at once take a third longer.
 _BLOCK = 1 << 20
@@ -93,8 +94,12 @@ def export_request(export_url: str, query: EventsQuery, from_date: str, to_date:
     )
 
 
-def save_body(response: requests.Response, what: str, file: Sink, stop: threading.Event) -> int:
+def save_body(
+    response: requests.Response, what: str, file: Sink, stop: threading.Event, texts: ServerText = NO_SECRETS
+) -> int:
     """Write the body to a file as it comes, and close the response. Returns the number of lines.
+
+    `texts` are those of the server.
 
     Raises:
         BrokenExportError: the body broke off, or nothing proves that it did not.
@@ -102,7 +107,7 @@ def save_body(response: requests.Response, what: str, file: Sink, stop: threadin
     """
     lines, last = 0, b"\n"
     with response:
-        for block in _content(response, what):
+        for block in _content(response, what, texts):
             if stop.is_set():
                 raise Cancelled(f"{what}: cancelled while it came")
             file.write(block)
@@ -113,15 +118,15 @@ def save_body(response: requests.Response, what: str, file: Sink, stop: threadin
     return lines
 
 
-def _content(response: requests.Response, what: str) -> Iterator[bytes]:
+def _content(response: requests.Response, what: str, texts: ServerText) -> Iterator[bytes]:
     try:
-        yield from _decoded(response, what)
+        yield from _decoded(response, what, texts)
     # ValueError is what urllib3 leaves of a chunk with a negative size.
     except (urllib3.exceptions.HTTPError, IsalError, ValueError) as error:  # type: ignore[misc]  # its stub: no class
-        raise BrokenExportError(f"{what}: the export broke off: {' '.join(str(error).split())}") from None
+        raise BrokenExportError(f"{what}: the export broke off: {texts.quoted(str(error))}") from None
 
 
-def _decoded(response: requests.Response, what: str) -> Iterator[bytes]:
+def _decoded(response: requests.Response, what: str, texts: ServerText) -> Iterator[bytes]:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     # Not response.iter_content: it takes a gzip stream that stops early for a complete one.
     blocks = response.raw.stream(_BLOCK, decode_content=False)
@@ -133,7 +138,9 @@ def _decoded(response: requests.Response, what: str) -> Iterator[bytes]:
     if encoding == "gzip":
         return _unzipped(blocks, what)
     if encoding not in ("", "identity"):
-        raise BrokenExportError(f"{what}: the answer is compressed as {encoding!r}, which was not asked for")
+        raise BrokenExportError(
+            f"{what}: the answer is compressed as {texts.quoted(encoding)}, which was not asked for"
+        )
     return (block for block in blocks if block)
 
 

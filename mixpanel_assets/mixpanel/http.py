@@ -4,9 +4,7 @@ The only place that touches `requests`, knows the credentials, and maps statuses
 retry.py's; what a good body means is engage.py's and export.py's.
 """
 
-import base64
 import http.client
-import json
 import re
 import ssl
 from collections import deque
@@ -32,11 +30,11 @@ from mixpanel_assets.mixpanel.apis import Api, own_words
 from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.served_days import edge_refused
+from mixpanel_assets.mixpanel.server_text import ServerText, reason_in, words_of
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
 READ_TIMEOUT_SECONDS = 120.0
-_ERROR_TEXT_LENGTH = 300
 # How urllib3 begins its messages: which object, not what happened.
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
 # An error body is read up to here and no further: it is only quoted.
@@ -90,6 +88,7 @@ class Transport:
         read_timeout: float = READ_TIMEOUT_SECONDS,
     ) -> None:
         self._project = project
+        self.texts = ServerText(project.secret)
         self._timeout = (connect_timeout, read_timeout)
         self._idle: deque[requests.Session] = deque()
         self._answered: set[str] = set()
@@ -134,7 +133,7 @@ class Transport:
         except requests.RequestException as error:
             raise self._network_error(error, response.url, what) from None
         except ValueError as error:  # What urllib3 leaves of a chunk with a negative size.
-            raise TransientError(f"{what}: the connection broke off ({error})") from None
+            raise TransientError(f"{what}: the connection broke off ({self.texts.quoted(str(error))})") from None
 
     def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
@@ -146,7 +145,7 @@ class Transport:
         innermost = _innermost(error)
         # An answer without a status line is quoted by none: it may be data.
         text = "" if isinstance(innermost, http.client.BadStatusLine) else str(innermost)
-        cause = self.redact(_one_line(_CONNECTION.sub("", text)) or type(innermost).__name__)
+        cause = self.texts.quoted(_CONNECTION.sub("", text)) or type(innermost).__name__
         # Other errors of TLS, such as a peer that closes amid the handshake, are faults of the network.
         if isinstance(innermost, ssl.SSLCertVerificationError):
             return FatalError(
@@ -169,13 +168,6 @@ class Transport:
         ):
             return TransientError(f"{what}: the connection broke off ({cause})")
         return FatalError(f"{what}: the request cannot be sent: {cause}")
-
-    def redact(self, text: str) -> str:
-        """The text without the credentials, whichever way a server or library may have quoted them."""
-        pair = f"{self._project.username}:{self._project.secret}"
-        for secret in (base64.b64encode(pair.encode()).decode(), self._project.secret):
-            text = text.replace(secret, "***")
-        return text
 
     def close(self) -> None:
         """Close the connections."""
@@ -207,7 +199,7 @@ class Transport:
 
     def _status_error(self, response: requests.Response, request: Request) -> MixpanelError:
         what = request.what
-        text = _one_line(self.redact(_error_text(response)))
+        text = self.texts.quoted(_error_text(response)) or "no reason given"
         limits = rate_limits.parse(response.headers)
         status = response.status_code
         if status == 429:
@@ -218,13 +210,13 @@ class Transport:
         return _refusal(status, text, request)
 
 
-def error_in_body(members: Mapping[str, Text], what: str) -> MixpanelError | None:
-    """The error that a JSON object reports under HTTP 200, if it does."""
+def error_in_body(members: Mapping[str, Text], what: str, texts: ServerText) -> MixpanelError | None:
+    """The error that a JSON object reports under HTTP 200, if it does; `texts` are those of its server."""
     reason = members.get("error", Text(b"null"))
     is_given = bytes(reason) != b"null"
     if not is_given and bytes(members.get("status", b"")) != b'"error"':
         return None
-    text = _one_line(read_string(reason) or bytes(reason).decode()) if is_given else "no reason given"
+    text = texts.quoted(words_of(read_string(reason) or bytes(reason).decode())) if is_given else "no reason given"
     # Only a lost session is certain enough to act on; any other text under 200 may be a passing fault.
     return _lost_session(text, what) or TransientError(f"{what}: Mixpanel answered 200 with an error: {text}")
 
@@ -282,18 +274,7 @@ def _error_text(response: requests.Response) -> str:
         body = response.raw.read(_ERROR_BODY_BYTES, decode_content=True)
     except Exception:  # noqa: BLE001 - the status is the news; a broken body must not hide it
         return "(no readable body)"
-    text: str = body.decode("utf-8-sig", errors="replace")
-    try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    reason = payload.get("error") if isinstance(payload, dict) else None
-    return str(reason) if reason else text
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _ERROR_TEXT_LENGTH else line[:_ERROR_TEXT_LENGTH] + "..."
+    return reason_in(body.decode("utf-8-sig", errors="replace"))
 
 
 def _host(url: str) -> str:

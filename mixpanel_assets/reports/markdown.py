@@ -6,6 +6,8 @@ Reasons quote what servers answered, so nothing in a cell may turn into a link, 
 import re
 from collections.abc import Iterable, Sequence
 
+from mixpanel_assets.mixpanel.server_text import visible
+
 # Whoever wants the hundred-and-first row has a common cause to look for, not a row.
 MOST_ROWS = 100
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~$])")
@@ -27,5 +29,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(cell: object) -> str:
     # Addresses become links by themselves; a zero-width space after the scheme keeps them text.
-    text = " ".join(str(cell).split()).replace("://", ":\u200b//")
+    text = visible(" ".join(str(cell).split())).replace("://", ":\u200b//")
     return _SPECIAL.sub(r"\\\1", text)

@@ -14,6 +14,7 @@ import dagster as dg
 import msgspec
 
 from mixpanel_assets.mixpanel.engage import ProfileQuery
+from mixpanel_assets.mixpanel.server_text import visible
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
 from mixpanel_assets.staging.pages import PageResult, Snapshot
@@ -48,7 +49,7 @@ def profiles_metadata(
         "total_pages": len(results),
         "total_reported": _number(reported),
         "tolerated_missing_profiles": tolerated(reported or 0, max_missing_fraction),
-        "session_id": snapshot.session_id or dg.MetadataValue.null(),
+        "session_id": visible(snapshot.session_id or "") or dg.MetadataValue.null(),
         "snapshot_id": snapshot.id,
         "query": dg.MetadataValue.json(msgspec.to_builtins(snapshot.query)),
         "session_restarts": snapshot.restarts,

@@ -5,17 +5,16 @@ that ends with anything but a record, or holds lines and no event, is refused: i
 none.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from mixpanel_assets.mixpanel import json_text
 from mixpanel_assets.mixpanel.export import BrokenExportError
+from mixpanel_assets.mixpanel.server_text import ServerText, words_of
 from mixpanel_assets.mixpanel.split_records import Record, RecordJoiner
 
-Redact = Callable[[str], str]
-_ERROR_TEXT_LENGTH = 300
 # Where servers put their words, the most telling first.
 _ERROR_MEMBERS = ("error", "message", "status", "code")
 
@@ -38,9 +37,9 @@ class Straightened:
     repaired: int
 
 
-def straighten(file: Path, target: BinaryIO, what: str, redact: Redact) -> Straightened:
+def straighten(file: Path, target: BinaryIO, what: str, texts: ServerText) -> Straightened:
     """Write a file's events the usual way, as they were served otherwise. Of other lines nothing is kept, and nothing
-    quoted, that `redact` has not seen: they are a server's own words, and could repeat the credentials.
+    quoted, that `texts` has not seen: they are a server's own words, and could repeat the credentials.
 
     Raises:
         BrokenExportError: a line tells of an error, the last one is no record, or none holds an event.
@@ -49,16 +48,16 @@ def straighten(file: Path, target: BinaryIO, what: str, redact: Redact) -> Strai
     set_aside = []
     unusual: Record | None = None
     for record in _records_of(file):
-        usual = _usual(record, f"{what}: line {record.row + 1}", redact)
+        usual = _usual(record, f"{what}: line {record.row + 1}", texts)
         unusual = record if isinstance(usual, str) and not _is_record(record) else None
         if isinstance(usual, str):
-            set_aside.append(SetAside(record.row, usual, redact(_readable(record.text))))
+            set_aside.append(SetAside(record.row, usual, texts.kept(_readable(record.text))))
             continue
         content, repair = usual
         target.write(content)
         written += 1
         if repair:
-            set_aside.append(SetAside(record.row, f"stored with {repair}", _readable(record.text)))
+            set_aside.append(SetAside(record.row, f"stored with {repair}", texts.kept(_readable(record.text))))
             repaired += 1
     if unusual is not None:
         raise BrokenExportError(f"{what}: the export ends with line {unusual.row + 1}, which is no event")
@@ -78,7 +77,7 @@ def _records_of(file: Path) -> Iterator[Record]:
     yield from joiner.finish()
 
 
-def _usual(record: Record, what: str, redact: Redact) -> tuple[bytes, str] | str:
+def _usual(record: Record, what: str, texts: ServerText) -> tuple[bytes, str] | str:
     """The record written the usual way and the repair that it needed, if any, or the reason why it is no event."""
     text, repairs = json_text.repaired(record.text)
     try:
@@ -91,7 +90,7 @@ def _usual(record: Record, what: str, redact: Redact) -> tuple[bytes, str] | str
         raise BrokenExportError(f"{what} is no whole JSON: {error}") from None
     told = next((members[name] for name in _ERROR_MEMBERS if name in members), None)
     if told is not None and "event" not in members:
-        raise BrokenExportError(f"{what} tells of an error: {_quoted(told, redact)}")
+        raise BrokenExportError(f"{what} tells of an error: {_quoted(told, texts)}")
     name = _name(members.get("event"))
     if name is None:
         return "no event name"
@@ -123,10 +122,8 @@ def _name(event: json_text.Text | None) -> bytes | None:
     return bytes(event) if json_text.read_string(event) else None
 
 
-def _quoted(error: json_text.Text, redact: Redact) -> str:
-    # Redacted before it is cut: half a secret would not be found.
-    text = redact(json_text.read_string(error) or bytes(error).decode())
-    return " ".join(text.split())[:_ERROR_TEXT_LENGTH]
+def _quoted(error: json_text.Text, texts: ServerText) -> str:
+    return texts.quoted(words_of(json_text.read_string(error) or bytes(error).decode()))
 
 
 def _readable(line: bytes) -> str:

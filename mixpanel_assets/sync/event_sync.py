@@ -229,7 +229,7 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
         if event_columns.write(file, lines, columns, what):
             return folder.place(columns, replace(wanted, lines=lines, asked_at=asked_at), ())
         with folder.new_file() as (straight_file, target):
-            made = event_lines.straighten(file, target, what, client.redact)
+            made = event_lines.straighten(file, target, what, client.texts)
             target.close()
             if not event_columns.write(straight_file, made.lines, columns, what):
                 raise BrokenExportError(f"{what}: DuckDB cannot read a line that is JSON otherwise")

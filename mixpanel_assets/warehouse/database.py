@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 
 from mixpanel_assets.errors import Cancelled, WarehouseError
+from mixpanel_assets.mixpanel.server_text import one_line
 from mixpanel_assets.stopping import stop_requested
 
 SCHEMA = "mixpanel"
@@ -37,6 +38,7 @@ _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
 _STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
 _STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
+_MOST_CHARACTERS = 1000
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
@@ -208,7 +210,7 @@ def _lock_holder(error: duckdb.Error) -> str | None:
 
 
 def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
-    text = " ".join(str(error).split())
+    text = one_line(str(error), _MOST_CHARACTERS)  # It may quote rows.
     holder = _lock_holder(error)
     if holder is not None:
         return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
