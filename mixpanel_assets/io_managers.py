@@ -198,7 +198,7 @@ class HandleIOManager(dg.ConfigurableIOManager):
     """Keeps what ops hand on (plans, page results) in memory, and as files for a re-execution in another process.
 
     Dagster's own keeps them for ever and logs each read and write, some 5 ms apiece; these lie in the staging folder,
-    are swept with it, and say nothing.
+    go when their run is over and another one begins, and say nothing.
     """
 
     staging: dg.ResourceDependency[StagingResource]
@@ -215,7 +215,13 @@ class HandleIOManager(dg.ConfigurableIOManager):
             raise ValueError("a handle has no upstream output")
         file = self._file(context.upstream_output)
         if file not in self._memory:
-            self._memory[file] = pickle.loads(file.read_bytes())
+            try:
+                self._memory[file] = pickle.loads(file.read_bytes())
+            except FileNotFoundError:
+                raise MixpanelAssetsError(
+                    "what the earlier run left was deleted when a later one began: materialize anew instead of from "
+                    "the failure"
+                ) from None
         return self._memory[file]
 
     def _file(self, context: dg.OutputContext) -> Path:

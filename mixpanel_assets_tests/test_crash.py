@@ -130,6 +130,25 @@ class TestKill:
         assert outcome.failed_pages == []
         assert pipeline.table() == pipeline.truth()
 
+    def test_what_killed_runs_left_goes_with_the_next_run(self, pipeline: Pipeline, tmp_path: Path) -> None:
+        """Staged pages are personal data. Red without `delete_leftovers`, and when only finished files count."""
+        for number in range(3):
+            output = tmp_path / f"{number}.txt"
+            process = start(output)
+            wait_until(partial(says, output, f"fetch_page[p0000{number + 4}]"), process, output)
+            process.kill()
+            process.wait()
+        staging = pipeline.home / "staging"
+        assert len(list(staging.glob("profiles/*/*.jsonl"))) > 3
+        killed = {run.run_id for run in pipeline.instance.get_runs()}
+        outcome = pipeline.sync()
+        assert outcome.success, outcome.words
+        assert [file for file in staging.rglob("*") if file.is_file() and outcome.run_id not in file.parts] == []
+        # Executing one of them again is a clear no, not a stack trace about a file.
+        again = pipeline.reexecute(sorted(killed)[0])
+        assert "materialize anew" in again.words
+        assert pipeline.table() == pipeline.truth()
+
     def test_a_database_is_never_half_made(self, tmp_path: Path) -> None:
         # Red without _create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
         script = (

@@ -19,12 +19,12 @@ from mixpanel_assets.assets.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
+from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.served_days import Edge
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.reports import event_reports, table_schemas
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.staging.pages import sweep
 from mixpanel_assets.sync import event_sync
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
 from mixpanel_assets.sync.event_sync import Chunk, ChunkResult, EventsPlan, Range
@@ -104,12 +104,12 @@ def plan(
         days = _owed_days(context, query, stored) if config.retry_failed_ranges else _days(context, query)
         chunks = _chunks(days, config.chunk_days)
         stored.check_ready()
-        sweep(staging.root)
         history.delete_old_runs(context)
         planned = EventsPlan(
             context.run_id, tuple(chunks), datetime.now(timezone.utc), partitions.today(), config.max_removed_fraction
         )
         taken = _take_over(context, planned, staging.root, stored)
+        delete_leftovers(context.instance, staging.root)
         for from_date, to_date in taken:
             context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
         keep_to(budget(client.exports, len(chunks) - len(taken)), config.on_quota, context.log)
@@ -292,7 +292,7 @@ def _take_over(
     context: dg.OpExecutionContext, planned: EventsPlan, staging_root: Path, stored: Warehouse
 ) -> list[Range]:
     """Move here what runs that are over left behind; only if they did, the warehouse is asked what came later."""
-    ended = _ended_runs(context.instance, staging_root)
+    ended = ended_runs(context.instance, [folder.name for folder in staging_root.glob("events/*")])
     if not ended:
         return []
     loaded_at: Mapping[str, datetime] = {}
@@ -301,13 +301,6 @@ def _take_over(
         with stored.transaction() as connection:
             loaded_at = events_table.loaded_at(connection)
     return event_sync.take_over(staging_root, planned, ended, loaded_at)
-
-
-def _ended_runs(instance: dg.DagsterInstance, staging_root: Path) -> list[str]:
-    """Runs that are over and left staged chunks behind, the latest first."""
-    left = [folder.name for folder in (staging_root / "events").glob("*")]
-    runs = instance.get_runs(dg.RunsFilter(run_ids=left)) if left else []
-    return [run.run_id for run in runs if run.is_finished]
 
 
 def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents) -> None:

@@ -17,13 +17,14 @@ from mixpanel_assets.assets.failures import one_line_errors
 from mixpanel_assets.assets.sync_config import SyncConfig, check_fraction
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
+from mixpanel_assets.leftovers import delete_leftovers
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import ProfileQuery
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.reports import profile_reports as reports
 from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.staging.pages import PageResult, Snapshot, sweep
+from mixpanel_assets.staging.pages import PageResult, Snapshot
 from mixpanel_assets.sync import plans, snapshots
 from mixpanel_assets.sync.budgets import budget, check_choice, keep_to
 from mixpanel_assets.warehouse.database import Warehouse
@@ -119,14 +120,15 @@ def metadata(
         query = dataclasses.replace(config.query(), source=client.profiles_source)
         stored = warehouse.open(context.log)
         stored.check_ready()
-        sweep(staging.root)
+        delete_leftovers(context.instance, staging.root, _owed_snapshots(context, stored))
         history.delete_old_runs(context)
         first = None
         query, taken_up = _last_sync(context, staging, stored, query) if config.retry_failed_pages else (query, None)
         if taken_up is not None:
             snapshot, pages = taken_up
+            staging.snapshot(snapshot.id).claim(context.run_id)
         else:
-            snapshot = snapshots.open_snapshot(client, staging.root, query, context.log)
+            snapshot = snapshots.open_snapshot(client, staging.root, query, context.log, context.run_id)
             first = staging.snapshot(snapshot.id).read_page(0)
             pages = list(range(1, snapshot.pages))
         _announce(context, snapshot, client)
@@ -281,6 +283,15 @@ def _last_sync(
     return snapshot.query, (dataclasses.replace(snapshot, restarts=0), said.pages)
 
 
+def _owed_snapshots(context: dg.OpExecutionContext, warehouse: Warehouse) -> list[str]:
+    """Snapshots that are kept for their failed pages."""
+    try:
+        last = owed.owed_pages(context.instance, PROFILES_KEY, warehouse)
+    except owed.NoRecordError:
+        return []
+    return [last.snapshot_id] if last.pages and last.snapshot_id else []
+
+
 def _began(context: dg.OpExecutionContext) -> datetime.datetime | None:
     """When this run's process took it up; a re-execution takes over pages that were fetched before."""
     began = context.instance.get_run_stats(context.run_id).start_time
@@ -293,7 +304,7 @@ def _start_over(
     """A new snapshot in place of one whose session is lost; None when page 0 does not come either."""
     context.log.warning("the session is lost: one fresh start from page 0")
     try:
-        return snapshots.open_snapshot(client, staging.root, snapshot.query, context.log, restarts=1)
+        return snapshots.open_snapshot(client, staging.root, snapshot.query, context.log, context.run_id, restarts=1)
     except MixpanelError as error:
         context.log.error(f"the fresh start failed, so the pages that came before are kept: {error}")
         return None

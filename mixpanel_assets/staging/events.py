@@ -149,11 +149,21 @@ class EventsFolder:
             return None
         return self.sign(mine)
 
+    def keep_only(self, results: Iterable[RangeResult]) -> None:
+        """Delete all but these ranges: others, and what is no whole range; and the folder with the last file."""
+        kept = {file for each in results for file in self._files(each)}
+        for file in self.path.glob("*"):
+            if file not in kept:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def drop(self, result: RangeResult) -> None:
         """Delete a range that is stored; and the folder with the last one. What cannot be deleted is left to `sweep`:
         Windows keeps a file that somebody reads, and the events are stored.
         """
-        for file in (self._manifest(result), self.events_file(result), self.rejected_file(result)):
+        for file in self._files(result):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -166,6 +176,9 @@ class EventsFolder:
     def rejected_file(self, result: RangeResult) -> Path:
         """JSON lines: `row`, `reason`, `text`."""
         return self.path / f"{result.from_date}_{result.to_date}.rejected.jsonl"
+
+    def _files(self, result: RangeResult) -> tuple[Path, Path, Path]:
+        return self._manifest(result), self.events_file(result), self.rejected_file(result)
 
     def _manifest(self, result: RangeResult) -> Path:
         return self.path / f"{result.from_date}_{result.to_date}.json"

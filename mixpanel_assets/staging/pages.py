@@ -4,7 +4,8 @@
                                 page-00007.jsonl            the rows
                                 page-00007.rejected.jsonl   rows that cannot be stored, if any
                                 page-00007.json             how the fetch went: written last, so its presence means
-                                whole
+                                                            whole
+                                <run>.run                   a run that works with them
 
 Files appear under their final name complete or not at all. They outlive the run that wrote them, so that pages that
 failed can be fetched later and joined with the rest. What travels between ops are the small objects of this module,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 # A partial snapshot waits so long for its failed pages to be fetched; Mixpanel's session is gone long before.
 KEEP_SECONDS = 7 * 24 * 3600
+_CLAIM = ".run"
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,16 @@ class SnapshotFolder:
         """Forget a staged page that turned out to be wrong."""
         for file in (self._manifest(page), self.rows_file(page), self.rejected_file(page)):
             file.unlink(missing_ok=True)
+
+    def claim(self, run_id: str) -> None:
+        """Note a run that works with these files: they are nobody's once all such runs are over."""
+        self._make()
+        with disk_errors(self.path):
+            (self.path / f"{run_id}{_CLAIM}").touch()
+
+    def claimants(self) -> frozenset[str]:
+        """The runs that claimed it."""
+        return frozenset(file.name.removesuffix(_CLAIM) for file in self.path.glob(f"*{_CLAIM}"))
 
     def mark_lost(self) -> None:
         """Remember that the session is gone, so that no further page is asked for under it."""

@@ -117,19 +117,20 @@ def take_over(
     """Move chunks of the plan that ended runs fetched and never stored into the plan's folder. Returns them.
 
     Only days that were over when they were fetched, not long ago: others have grown since. And none that were loaded
-    later (`loaded_at`, by day): who asks for those again wants what came since.
+    later (`loaded_at`, by day): who asks for those again wants what came since. What no run will take is deleted.
     """
     folder = EventsFolder(staging_root, plan.folder)
     wanted = set(plan.chunks)
     taken = []
     for run in ended_runs:
         other = EventsFolder(staging_root, run)
-        for result in other.results():
+        fresh = [result for result in other.results() if _is_fresh(result, plan.started_at, loaded_at)]
+        for result in fresh:
             chunk = Chunk(result.from_date, result.to_date, result.query)
-            fits = chunk in wanted and _is_fresh(result, plan.started_at, loaded_at)
-            if fits and folder.take_over(result, other) is not None:
+            if chunk in wanted and folder.take_over(result, other) is not None:
                 taken.append((chunk.from_date, chunk.to_date))
                 wanted.discard(chunk)
+        other.keep_only(fresh)
     return taken
 
 

@@ -25,21 +25,26 @@ _UNCOUNTED = "the server reports no total, and the pages cannot be counted"
 
 
 def open_snapshot(
-    client: MixpanelClient, staging_root: Path, query: ProfileQuery, log: logging.Logger, restarts: int = 0
+    client: MixpanelClient,
+    staging_root: Path,
+    query: ProfileQuery,
+    log: logging.Logger,
+    run_id: str,
+    restarts: int = 0,
 ) -> Snapshot:
-    """Fetch page 0 and stage it: it says how many pages there are, and its rows are used.
+    """Fetch page 0 and stage it for a run: it says how many pages there are, and its rows are used.
 
     Raises:
         MixpanelError: page 0 did not come, or the pages cannot be counted.
     """
     prepare(staging_root)
     try:
-        return _open(client, staging_root, query, log, restarts)
+        return _open(client, staging_root, query, log, run_id, restarts)
     except RestartError as error:
         if restarts:
             raise
         log.warning(f"{error}; one fresh start from page 0")
-        return _open(client, staging_root, query, log, restarts=1)
+        return _open(client, staging_root, query, log, run_id, restarts=1)
 
 
 def fetch_page(
@@ -162,13 +167,14 @@ def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: _
 
 
 def _open(
-    client: MixpanelClient, staging_root: Path, query: ProfileQuery, log: logging.Logger, restarts: int
+    client: MixpanelClient, staging_root: Path, query: ProfileQuery, log: logging.Logger, run_id: str, restarts: int
 ) -> Snapshot:
     started_at = datetime.now(timezone.utc)
     retrier = client.retrier(log)
     asked = _ask(lambda: client.fetch_page(query, 0, None, retrier), plans.doubt_of_first_page, retrier)
     first = asked.came()
     folder = SnapshotFolder(staging_root, new_snapshot_id())
+    folder.claim(run_id)
     folder.write_page(first, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
     snapshot = Snapshot(
         id=folder.path.name,
