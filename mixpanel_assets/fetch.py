@@ -11,7 +11,8 @@ from typing import Any
 
 import dagster as dg
 
-from mixpanel_assets.errors import IncompleteSyncError
+from mixpanel_assets import arguments
+from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError
 from mixpanel_assets.results import (
     BatchProgress,
     FetchResult,
@@ -92,6 +93,7 @@ def fetch_profiles(
         on_quota=on_quota,
         retry_failed_pages=retry_failed_pages,
     )
+    parallel = _checked(parallel, on_batch_complete, instance)
     workers = profile_workers(max_workers) if parallel else 1
     synced = sync_profiles(config, workers, _Callback(on_batch_complete), instance)
     if parallel and synced.result.has_failures:
@@ -153,16 +155,26 @@ def fetch_events(
         on_quota=on_quota,
         retry_failed_ranges=retry_failed_ranges,
     )
-    from_date, to_date = str(from_date), str(to_date)
-    days = event_days(from_date, to_date, chunk_days)
+    first, last = arguments.day("from_date", from_date), arguments.day("to_date", to_date)
+    days = event_days(first, last, config.get("chunk_days", 7))
+    parallel = _checked(parallel, on_batch_complete, instance)
     workers = event_workers(max_workers) if parallel else 1
     synced = sync_events(config, days, workers, _Callback(on_batch_complete), instance)
     if parallel and synced.result.has_failures:
         return synced.result
-    result = synced.result if parallel else sequential_events(synced.result, from_date, to_date)
+    result = synced.result if parallel else sequential_events(synced.result, first, last)
     if synced.problems:
         raise IncompleteSyncError("; ".join(synced.problems), result)
     return result
+
+
+def _checked(parallel: object, callback: object, instance: object) -> bool:
+    """Refuse what would only be seen amid the run. Returns `parallel`."""
+    if callback is not None and not callable(callback):
+        raise ConfigurationError(f"on_batch_complete must be a function, not {type(callback).__name__}")
+    if instance is not None and not isinstance(instance, dg.DagsterInstance):
+        raise ConfigurationError(f"instance must be a DagsterInstance, not {type(instance).__name__}")
+    return arguments.truth("parallel", parallel)
 
 
 class _Callback:

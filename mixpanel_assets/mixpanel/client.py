@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import requests
 
+from mixpanel_assets import arguments
 from mixpanel_assets.errors import Cancelled, ConfigurationError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
@@ -100,11 +101,14 @@ class MixpanelClient:
         Source: Mixpanel's Engage query API.
         """
         query = ProfileQuery(
-            where=where,
-            cohort_id=cohort_id,
-            output_properties=None if output_properties is None else tuple(output_properties),
+            where=None if where is None else arguments.text("where", where),
+            cohort_id=None if cohort_id is None else arguments.whole_number("cohort_id", cohort_id),
+            output_properties=(
+                None if output_properties is None else tuple(arguments.names("output_properties", output_properties))
+            ),
         )
         query.check()
+        page = arguments.whole_number("page", page)
         retrier = self.retrier(_LOG)
         payload: dict[str, Any] = json.loads(retrier.call(lambda: self._page(query, page, session_id, retrier)[0]))
         return payload

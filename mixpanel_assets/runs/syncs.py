@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from mixpanel_assets import partitions, settings
+from mixpanel_assets import arguments, partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
 from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError
@@ -35,6 +35,23 @@ from mixpanel_assets.sync.plans import split_date_range
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
 MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]
 USUAL_EVENT_WORKERS = POOL_LIMITS[EXPORT_POOL]
+
+# How each setting of a sync is read.
+_KINDS: Mapping[str, Callable[[str, object], Any]] = {
+    "where": arguments.text,
+    "cohort_id": arguments.whole_number,
+    "include_all_users": arguments.truth,
+    "output_properties": arguments.names,
+    "page_size": arguments.whole_number,
+    "data_group_id": arguments.digits,
+    "max_removed_fraction": arguments.number,
+    "max_missing_fraction": arguments.number,
+    "on_quota": arguments.text,
+    "retry_failed_pages": arguments.truth,
+    "chunk_days": arguments.whole_number,
+    "events": arguments.names,
+    "retry_failed_ranges": arguments.truth,
+}
 
 Outcome = TypeVar("Outcome")
 
@@ -68,9 +85,9 @@ def profiles_config(**given: Any) -> dict[str, Any]:
     """Run config of `mixpanel/profiles`; what is None is left to its default.
 
     Raises:
-        ConfigurationError: a setting is out of range, or two contradict each other.
+        ConfigurationError: a setting is out of range or no such thing, or two contradict each other.
     """
-    config = _given(given, lists=("output_properties",))
+    config = _given(given)
     ProfilesConfig(**config).query()
     return config
 
@@ -83,6 +100,7 @@ def workers_for(units: str, wished: int | None, most: int) -> int:
     """
     if wished is None:
         return most
+    wished = arguments.whole_number("max_workers", wished)
     if wished < 1:
         raise ConfigurationError(f"{wished} workers cannot fetch anything: ask for 1 to {most}")
     if wished > most:
@@ -130,9 +148,9 @@ def events_config(**given: Any) -> dict[str, Any]:
     """Run config of `mixpanel/events`; what is None is left to its default.
 
     Raises:
-        ConfigurationError: a setting is out of range.
+        ConfigurationError: a setting is out of range, or no such thing.
     """
-    config = _given(given, lists=("events",))
+    config = _given(given)
     EventsConfig(**config).query()
     return config
 
@@ -257,15 +275,9 @@ class _ChunksTo:
             )
 
 
-def _given(given: Mapping[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
-    """The settings that are not None, sequences as lists."""
-    config = {name: value for name, value in given.items() if value is not None}
-    for name in lists:
-        if isinstance(config.get(name), str):
-            raise ConfigurationError(f"{name} must be a list of names, not one text")
-        if name in config:
-            config[name] = list(config[name])
-    return config
+def _given(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not None, as the types that they have in run config."""
+    return {name: _KINDS[name](name, value) for name, value in given.items() if value is not None}
 
 
 def _timed_run(
