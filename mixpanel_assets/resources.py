@@ -37,6 +37,9 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
     hourly_exports: int | None = Field(
         default=None, ge=1, description="The project's exports per hour, if not 60; default: MP_HOURLY_EXPORTS."
     )
+    workspace_id: str = Field(
+        default="", description="Number of the Data View to read, where the project has them; default: MP_WORKSPACE_ID."
+    )
     _client: MixpanelClient | None = PrivateAttr(default=None)
 
     def client(self, on_quota: str = "stop") -> MixpanelClient:
@@ -52,7 +55,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 max_wait_seconds=self.max_wait_seconds,
             )
             self._client = MixpanelClient(
-                settings.project(),
+                settings.project(self.workspace_id),
                 policy=policy,
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / "export_starts"),

@@ -109,7 +109,7 @@ class Transport:
                 response = session.request(
                     request.method,
                     request.url,
-                    params={"project_id": self._project.project_id, **request.params},
+                    params={**self._project.params, **request.params},
                     data=request.form,
                     headers=dict(request.headers),
                     timeout=self._timeout,

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 class Project:
     """One Mixpanel project and the service account that may read it.
 
-    `secret` is kept out of `repr`, so that no log or error can show it.
+    `secret` is kept out of `repr`, so that no log or error can show it. `workspace_id` is the Data View that is read,
+    empty where none is named.
     """
 
     username: str
@@ -16,7 +17,15 @@ class Project:
     project_id: str
     query_url: str
     export_url: str
+    workspace_id: str = ""
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Which project, and which Data View of it, as parameters of each request."""
+        chosen = {"project_id": self.project_id, "workspace_id": self.workspace_id}
+        return {name: value for name, value in chosen.items() if value}
 
     def source(self, base_url: str) -> str:
         """Whose data comes from a URL, in words; the host alone, since a path may hold what is nobody's business."""
-        return f"project {self.project_id} at {urlsplit(base_url).netloc}"
+        view = f", workspace {self.workspace_id}" if self.workspace_id else ""
+        return f"project {self.project_id}{view} at {urlsplit(base_url).netloc}"

@@ -13,6 +13,7 @@ from mixpanel_assets.sandbox.bodies import Piece, piece_of
 JSON = "application/json"
 UNCACHED = "request for page in uncached query for params"
 UNAUTHENTICATED = "Unable to authenticate request"
+NO_WORKSPACE = "workspace_id is required for this project"
 FUTURE = "to_date cannot be later than today"
 TOO_OLD = "Date range exceeds %d days into the past"
 _MORE = "For more information, consult https://developer.mixpanel.com/reference/rate-limits"

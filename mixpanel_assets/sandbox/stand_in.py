@@ -26,7 +26,15 @@ from mixpanel_assets.sandbox.faults import Fault, FaultScript, script
 from mixpanel_assets.sandbox.journal import Arrival, Journal, Request
 from mixpanel_assets.sandbox.limits import Gate, Limits
 from mixpanel_assets.sandbox.population import Population, View, today
-from mixpanel_assets.sandbox.replies import UNAUTHENTICATED, Refused, Reply, error, plain_status, text_reply
+from mixpanel_assets.sandbox.replies import (
+    NO_WORKSPACE,
+    UNAUTHENTICATED,
+    Refused,
+    Reply,
+    error,
+    plain_status,
+    text_reply,
+)
 from mixpanel_assets.sandbox.server import Call, Server
 
 _ROUTES = {"/api/query/engage": "engage", "/api/2.0/engage": "engage", "/api/2.0/export": "export"}
@@ -38,7 +46,8 @@ class Sandbox:
     latency: seconds before every answer. page_size, page_size_cap, ignore_page_size, total_on_all_pages: how engage
     pages. chunked: exports travel in chunks, else with a Content-Length. port 0: any free one. today: the project's
     present day for "to_date cannot be later than today". history_days: how far back the project's plan serves events
-    (None: all); may be changed at any time. `errors` lists tracebacks of the sandbox's own mistakes.
+    (None: all); may be changed at any time. workspace_id: the only Data View that may be read, as in a project where
+    each request has to name one. `errors` lists tracebacks of the sandbox's own mistakes.
     """
 
     def __init__(
@@ -59,11 +68,12 @@ class Sandbox:
         project_id: str = "1234567",
         today: Callable[[], str] = today,
         history_days: int | None = None,
+        workspace_id: str | None = None,
     ) -> None:
         self.population = Population() if population is None else population
         self.latency, self.username, self.project_id = latency, username, project_id
         self.journal, self.errors = Journal(), list[str]()
-        self._port, self._secret = port, secret
+        self._port, self._secret, self._workspace_id = port, secret, workspace_id
         self._shelf = Shelf()
         self._script, self._gate = FaultScript(list(faults)), Gate(limits or Limits(), project_id)
         paging = Paging(page_size, page_size_cap, ignore_page_size, total_on_all_pages)
@@ -244,3 +254,5 @@ class Sandbox:
             raise Refused(plain_status(401, call.request))
         if call.params.get("project_id") != self.project_id:
             raise Refused(error(400, UNAUTHENTICATED, call.request))
+        if self._workspace_id is not None and call.params.get("workspace_id") != self._workspace_id:
+            raise Refused(error(400, NO_WORKSPACE, call.request))
