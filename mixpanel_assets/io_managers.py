@@ -48,10 +48,9 @@ class WarehouseIOManager(DuckDBIOManager):
         return [ProfilesHandler(), EventsHandler(), PropertiesHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
-        path = warehouse_path(self.database)
         return _AtomicIOManager(
-            db_client=_TransactionalClient(path),
-            database=str(path),
+            db_client=_TransactionalClient(self.database),
+            database=self.database,
             schema=self.schema_,
             type_handlers=[ProfilesHandler(self.preview_rows), EventsHandler(), PropertiesHandler()],
             io_manager_name=type(self).__name__,
@@ -166,14 +165,14 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
 class _TransactionalClient(DuckDbClient):
     """One transaction for whatever DbIOManager does to a table."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: str) -> None:
+        self._database = database
 
     @contextmanager
     def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
         self, context: dg.OutputContext, table_slice: TableSlice
     ) -> "Iterator[duckdb.DuckDBPyConnection]":
-        with Warehouse(self._path, context.log.warning).transaction() as connection:
+        with Warehouse(warehouse_path(self._database), context.log.warning).transaction() as connection:
             yield connection
 
     @staticmethod

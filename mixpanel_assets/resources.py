@@ -83,7 +83,7 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
     @property
     def root(self) -> Path:
         """The folder as a path."""
-        return Path(self.folder) if self.folder else settings.home() / "staging"
+        return settings.folder("folder of staging", self.folder or str(settings.home() / "staging"))
 
     def snapshot(self, snapshot_id: str) -> SnapshotFolder:
         """The folder of one snapshot."""
@@ -124,5 +124,9 @@ class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
 
 
 def warehouse_path(database: str) -> Path:
-    """The configured file, or the environment's."""
-    return Path(database).expanduser().absolute() if database else settings.duckdb_path()
+    """The configured file, or the environment's.
+
+    Raises:
+        ConfigurationError: not a file of this machine.
+    """
+    return settings.database_file("database", database) if database else settings.duckdb_path()

@@ -7,6 +7,8 @@ Read when a run needs it, never at import, so definitions load on a machine wher
 
 import datetime
 import os
+import re
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -27,6 +29,16 @@ EXPORT_URLS = {
     "eu": "https://data-eu.mixpanel.com/api/2.0",
     "in": "https://data-in.mixpanel.com/api/2.0",
 }
+# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|:\w*:?")
+_KINDS = (
+    (stat.S_ISREG, "file"),
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 
 
@@ -58,14 +70,69 @@ def project(workspace_id: str = "") -> Project:
 
 
 def home() -> Path:
-    """DAGSTER_HOME, or `dagster_home` in the current directory when it is not set."""
-    return Path(_variable("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
+    """DAGSTER_HOME, or `dagster_home` in the current directory when it is not set.
+
+    Raises:
+        ConfigurationError: not a folder of this machine.
+    """
+    return folder("DAGSTER_HOME", _variable("DAGSTER_HOME") or "dagster_home")
 
 
 def duckdb_path() -> Path:
-    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel.duckdb` in DAGSTER_HOME."""
-    configured = _variable("MP_DUCKDB_PATH")
-    return Path(configured).expanduser().absolute() if configured else home() / "mixpanel.duckdb"
+    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel.duckdb` in DAGSTER_HOME.
+
+    Raises:
+        ConfigurationError: not a file of this machine.
+    """
+    return database_file("MP_DUCKDB_PATH", _variable("MP_DUCKDB_PATH") or str(home() / "mixpanel.duckdb"))
+
+
+def database_file(setting: str, text: str) -> Path:
+    """The DuckDB file that a setting names, there or not yet.
+
+    Raises:
+        ConfigurationError: what is there is no regular file, such as a pipe, which would be waited for without end; or
+            no path of this machine is named.
+    """
+    path = _path(setting, text, "file")
+    kind = _kind_of(path)
+    if kind not in (None, "file"):
+        raise ConfigurationError(f"{path} is a {kind}: set {setting} to a file")
+    if text.endswith(("/", os.sep)):
+        raise ConfigurationError(f"{setting} ends like a folder: add the name of a file to {text}")
+    return path
+
+
+def folder(setting: str, text: str) -> Path:
+    """The folder that a setting names, there or not yet.
+
+    Raises:
+        ConfigurationError: what is there is no folder, or no path of this machine is named.
+    """
+    path = _path(setting, text, "folder")
+    kind = _kind_of(path)
+    if kind not in (None, "folder"):
+        raise ConfigurationError(f"{path} is a {kind}: set {setting} to a folder")
+    return path
+
+
+def _path(setting: str, text: str, what: str) -> Path:
+    scheme = _SCHEME.match(text)
+    if scheme:
+        raise ConfigurationError(f"{setting} begins with {scheme[0]!r}: set it to a {what} of this machine")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # The home of somebody who is not known here.
+        raise ConfigurationError(f"{setting} begins with the home of nobody: write the {what} out") from None
+
+
+def _kind_of(path: Path) -> str | None:
+    """What lies there; None where nothing does, or it cannot be told, as opening it will say why."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "thing of another kind")
 
 
 def timezone() -> ZoneInfo:
@@ -151,13 +218,28 @@ def _variable(name: str) -> str:
 def _base_url(override: str, by_region: dict[str, str]) -> str:
     configured = _variable(override)
     if configured:
-        parts = urlsplit(configured)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"{override} is not an http(s) URL")
-        if parts.username or parts.password:
-            raise ConfigurationError(f"{override} must not hold credentials: use MP_USERNAME and MP_SECRET")
+        _check_url(override, configured)
         return configured.rstrip("/")
     region = (_variable("MP_REGION") or "us").lower()
     if region not in by_region:
         raise ConfigurationError(f"MP_REGION {region!r} is unknown: use one of {', '.join(by_region)}")
     return by_region[region]
+
+
+def _check_url(setting: str, url: str) -> None:
+    """Refuse what is no address to which a path can be added. Nothing of it is quoted: it may hold credentials.
+
+    Raises:
+        ConfigurationError: in one line.
+    """
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not url.isprintable() or any(character in url for character in " \\"):
+        raise ConfigurationError(f"{setting} is not an http(s) URL")
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"{setting} must not hold credentials: use MP_USERNAME and MP_SECRET")
+    if "?" in url or "#" in url:
+        raise ConfigurationError(f"{setting} must end with its path: leave out what begins with ? or #")

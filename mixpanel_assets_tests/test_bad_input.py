@@ -1,5 +1,6 @@
 """What people get wrong: one line each that says what to do, at once; the stored table stays as it was."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,11 @@ def write_notes(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("MP_DUCKDB_PATH", str(home / "notes.txt"))
 
 
+def make_pipe(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    monkeypatch.setenv("MP_DUCKDB_PATH", str(home / "pipe"))
+
+
 def nobody_listens(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -70,6 +76,10 @@ CASES = [
     Case("unknown region", env("MP_REGION", "mars", "MP_QUERY_URL"), "MP_REGION 'mars' is unknown: use one of us"),
     Case("no URL", env("MP_QUERY_URL", "mixpanel.com/api"), "MP_QUERY_URL is not an http(s) URL"),
     Case("credentials in a URL", env("MP_QUERY_URL", "http://a:b@localhost/"), "must not hold credentials: use MP_"),
+    Case("a URL with a query", env("MP_QUERY_URL", "http://localhost/?a=b"), "leave out what begins with ? or #"),
+    Case("a device", env("MP_DUCKDB_PATH", "/dev/zero"), "/dev/zero is a device: set MP_DUCKDB_PATH to a file"),
+    Case("a pipe", make_pipe, "pipe is a pipe: set MP_DUCKDB_PATH to a file"),
+    Case("a bucket", env("MP_DUCKDB_PATH", "s3://b/x.duckdb"), "begins with 's3:': set it to a file of this machine"),
     Case("nobody listens", nobody_listens, "Connection refused): check network, MP_REGION and MP_*_URL"),
     Case("no folder", env("MP_DUCKDB_PATH", "HOME/no/x.duckdb"), "does not exist: make it, or set MP_DUCKDB_PATH"),
     Case("no database", write_notes, "is not a DuckDB database: set MP_DUCKDB_PATH to another file"),
@@ -114,6 +124,10 @@ def check_refusal(outcome: Outcome, says: str) -> None:
     assert outcome.reason is not None, outcome.words
     assert says in outcome.reason
     assert "\n" not in outcome.reason
+
+
+if os.name == "nt":
+    CASES = [case for case in CASES if case.name not in ("a device", "a pipe")]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

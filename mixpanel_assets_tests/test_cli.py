@@ -395,6 +395,21 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
 
 
 @on_posix
+@pytest.mark.parametrize(
+    "command", ["fetch profiles", "retry profiles", "fetch events --from 2026-01-01 --to 2026-01-01", "status"]
+)
+def test_a_pipe_for_a_database_is_refused_at_once(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Red (it hangs) without the look at what lies there."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("MP_DUCKDB_PATH", str(tmp_path / "pipe"))
+    assert mp(*command.split()) == 3
+    assert mp.err == f"Error: {tmp_path / 'pipe'} is a pipe: set MP_DUCKDB_PATH to a file\n"
+    assert not sandbox.journal.requests
+
+
+@on_posix
 def test_the_demos_query_line_works(mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when the table's name is ambiguous, or the path is not quoted: this home has a space and a quote."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "it's my home"))
@@ -438,9 +453,14 @@ def test_a_settings_file_that_is_there_stays(mp: Mp, sandbox: Sandbox, tmp_path:
     assert (tmp_path / "home" / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
 
 
-def test_a_home_that_cannot_be_made_is_one_line(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_made_is_one_line(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Red without the translation in `prepare_home`."""
     (tmp_path / "home").write_text("a file where a folder should be")
+    assert mp("fetch", "profiles") == 3
+    assert mp.err == f"Error: {tmp_path / 'home'} is a file: set DAGSTER_HOME to a folder\n"
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "within"))
     assert mp("fetch", "profiles") == 3
     assert re.fullmatch(r"Error: cannot make the Dagster home .*: set DAGSTER_HOME to a folder of yours\n", mp.err)
 

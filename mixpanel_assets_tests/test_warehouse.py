@@ -117,8 +117,8 @@ def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
 
 
 class TestRefusals:
-    """Seen red: a folder in place of a file without is_dir, a folder that does not exist without is_dir of its parent,
-    and a damaged file when it is taken for a locked one.
+    """Seen red: a folder that does not exist without is_dir of its parent, and a damaged file when it is taken for a
+    locked one.
     """
 
     def check(self, path: Path, says: str) -> None:
@@ -133,10 +133,6 @@ class TestRefusals:
 
     def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
         self.check(tmp_path / "no" / "x.duckdb", "does not exist: make it, or set MP_DUCKDB_PATH")
-
-    def test_a_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "folder").mkdir()
-        self.check(tmp_path / "folder", "is a folder: set MP_DUCKDB_PATH to a file")
 
     @pytest.mark.parametrize("name", ["notes.txt", "notes.csv"])
     @pytest.mark.parametrize("content", [b"", b"x", b"distinct_id,properties\n" * 1000])

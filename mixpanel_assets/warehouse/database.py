@@ -67,8 +67,6 @@ class Warehouse:
         Raises:
             WarehouseError: one line that says what to do.
         """
-        if self.path.is_dir():
-            raise WarehouseError(f"{self.path} is a folder: set MP_DUCKDB_PATH to a file")
         if self.path.exists():
             _close(self._open(PREFLIGHT_WAIT_SECONDS))
         elif not self.path.parent.is_dir():

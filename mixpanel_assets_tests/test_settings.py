@@ -1,0 +1,113 @@
+"""Places and addresses as people set them: what cannot be one is refused in one line, before anything is opened."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from mixpanel_assets import settings
+from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.resources import StagingResource, warehouse_path
+
+URLS = {
+    "https://h/api?": "leave out what begins with ? or #",
+    "https://h/api?key=hunter2": "leave out what begins with ? or #",
+    "https://h/api#hunter2": "leave out what begins with ? or #",
+    "https://hunter2@h/api": "must not hold credentials",
+    "https://:hunter2@h": "must not hold credentials",
+    "https://@h/hunter2": "must not hold credentials",
+    "https://h:hunter2/": "is not an http(s) URL",
+    "https://h:99999/": "is not an http(s) URL",
+    "https://[hunter2/": "is not an http(s) URL",
+    "https:///hunter2": "is not an http(s) URL",
+    "https://h/a b": "is not an http(s) URL",
+    "https://h/a\tb": "is not an http(s) URL",
+    "https://h\\@other/": "is not an http(s) URL",
+    "ftp://h/hunter2": "is not an http(s) URL",
+    "h.example/api": "is not an http(s) URL",
+}
+SCHEMES = ["md:", "md:my_db", "motherduck:x", "s3://b/x", "S3:/b/x", "postgres:dbname=x password=hunter2", ":memory:"]
+SCHEMES += [
+    "https://h/x.duckdb",
+    "file:///x.duckdb",
+    "sqlite:x.db",
+    ":memory:name",
+    "ducklake:x",
+    "gs://b/x",
+    "abfss://b",
+]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("MP_")]:
+        monkeypatch.delenv(name)
+    for name in ("MP_USERNAME", "MP_SECRET"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("MP_PROJECT_ID", "1")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+
+
+def refusal(error: pytest.ExceptionInfo[ConfigurationError]) -> str:
+    message = str(error.value)
+    assert "hunter2" not in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("setting", ["MP_QUERY_URL", "MP_EXPORT_URL"])
+@pytest.mark.parametrize("url", URLS)
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str, url: str) -> None:
+    monkeypatch.setenv(setting, url)
+    with pytest.raises(ConfigurationError) as error:
+        settings.project()
+    assert refusal(error).startswith(setting)
+    assert URLS[url] in refusal(error)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/api/query", "https://h", "https://bücher.example/a-b_c/"])
+def test_an_address_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("MP_QUERY_URL", url)
+    assert settings.project().query_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize("place", SCHEMES)
+def test_a_place_that_is_not_of_this_machine_is_refused(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Red when it is taken for a path: a local file of that name would be made."""
+    monkeypatch.setenv("MP_DUCKDB_PATH", place)
+    with pytest.raises(ConfigurationError, match="MP_DUCKDB_PATH begins with ") as error:
+        settings.duckdb_path()
+    assert refusal(error).endswith(": set it to a file of this machine")
+    with pytest.raises(ConfigurationError, match="database begins with"):
+        warehouse_path(place)
+    with pytest.raises(ConfigurationError, match="folder of staging begins with"):
+        _ = StagingResource(folder=place).root
+    monkeypatch.setenv("DAGSTER_HOME", place)
+    with pytest.raises(ConfigurationError, match="DAGSTER_HOME begins with"):
+        settings.home()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX's kinds of files")
+def test_what_is_no_file_is_refused_for_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+    kinds = {"pipe": "pipe", "link": "pipe", "socket": "socket", "/dev/null": "device", ".": "folder"}
+    for name, kind in kinds.items():
+        with pytest.raises(ConfigurationError, match=f" is a {kind}: set database to a file"):
+            warehouse_path(str(tmp_path / name))
+        if kind != "folder":
+            with pytest.raises(ConfigurationError, match=f" is a {kind}: set folder of staging to a folder"):
+                _ = StagingResource(folder=str(tmp_path / name)).root
+    with pytest.raises(ConfigurationError, match="ends like a folder: add the name of a file"):
+        warehouse_path(f"{tmp_path}/new/")
+    with pytest.raises(ConfigurationError, match="the home of nobody"):
+        warehouse_path("~no-such-user/x.duckdb")
+
+
+def test_a_file_that_is_there_or_not_yet_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    for name in ("there", "not yet", "a:b"):
+        assert warehouse_path(str(tmp_path / name)) == tmp_path / name
