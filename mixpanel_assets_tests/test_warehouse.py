@@ -2,8 +2,11 @@
 tables are published (test_profiles_table.py), locks of other processes in test_crash.py."""
 
 import random
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,7 +180,7 @@ def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_new_file_appears_without_leftovers(tmp_path: Path) -> None:
     make(tmp_path / "x.duckdb")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.duckdb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.duckdb.lock", "x.duckdb"]
 
 
 @pytest.mark.parametrize(
@@ -213,3 +216,84 @@ def test_threads_open_and_close_the_file_as_they_please(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(use, range(4))) == 4
+
+
+_PUBLISH = """
+import sys
+from pathlib import Path
+from mixpanel_assets.warehouse.database import Warehouse
+with Warehouse(Path(sys.argv[1])).transaction() as connection:
+    connection.execute("update t set n = n + 1")
+    print("publishing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+class TestOurOwnProcesses:
+    """A sync of ours is waited for as long as it lives, whatever the patience with others."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(database, "LOCK_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(database, "PREFLIGHT_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(database, "_TURN_POLL_SECONDS", 0.1)
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+        command = [sys.executable, "-c", _PUBLISH, str(make(tmp_path / "x.duckdb"))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "publishing\n"
+            yield process
+            process.kill()
+
+    @pytest.mark.parametrize(("ends", "least"), [("well", 1), ("killed", 0)])
+    @pytest.mark.parametrize("does", ["check", "write", "read"])
+    def test_are_waited_for_and_it_is_said_once(
+        self, tmp_path: Path, other: "subprocess.Popen[str]", does: str, ends: str, least: int
+    ) -> None:
+        """Red without `_turn_of_process`: "held by process N: close it there and sync again"."""
+        said: list[str] = []
+        path = tmp_path / "x.duckdb"
+        warehouse = Warehouse(tmp_path / "." / "x.duckdb", said.append)
+
+        def do() -> int:
+            if does == "check":
+                warehouse.check_ready()
+            if does == "write":
+                with warehouse.transaction() as connection:
+                    return count(connection, "select min(n) from t")
+            with warehouse.reading() as connection:
+                return count(connection, "select min(n) from t")
+
+        with ThreadPoolExecutor(3) as threads:
+            done = [threads.submit(do) for _ in range(3)]
+            time.sleep(1)
+            assert not any(each.done() for each in done)
+            if ends == "killed":
+                other.kill()
+            else:
+                assert other.stdin is not None
+                other.stdin.write("go\n")
+                other.stdin.flush()
+            assert [each.result(timeout=30) for each in done] == [least] * 3
+        assert said == [f"another sync of ours works with {path}; waiting for it"]
+
+    def test_a_wish_to_stop_ends_the_wait(self, tmp_path: Path, other: "subprocess.Popen[str]") -> None:
+        """Red when only the lock ends it."""
+        stop = threading.Event()
+        stop.set()
+        with stoppable(stop), pytest.raises(Cancelled, match="another sync worked with"):
+            Warehouse(tmp_path / "x.duckdb").check_ready()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+    def test_a_folder_that_takes_no_lock_file_is_no_obstacle(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Red when what the lock file costs is an error of the sync."""
+
+        def refused(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("filelock.FileLock.acquire", refused)
+        make(tmp_path / "y.duckdb")

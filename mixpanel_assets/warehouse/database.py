@@ -1,8 +1,9 @@
 """The DuckDB file: how it is opened, what its tables are, and how a sync becomes visible: one transaction, old or new.
 
-The connection is held only while publishing, since DuckDB lets one process write and nobody else read meanwhile.
-Writers in this process take turns. No Dagster here, and no request; rows go from staged files into DuckDB by its own
-readers.
+The connection is held only while publishing, since DuckDB lets one process write and nobody else read meanwhile. Our
+own processes take turns at a lock file beside it, for as long as the other one lives: whoever holds DuckDB's own lock is
+no sync, and is named. Writers in this process take turns too. No Dagster here, and no request; rows go from staged
+files into DuckDB by its own readers.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see own_process.py
@@ -14,10 +15,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+from filelock import FileLock, Timeout
 
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.mixpanel.server_text import one_line
@@ -29,6 +31,7 @@ LOCK_WAIT_SECONDS = 60.0
 # Before the first request, a file that stays locked is more likely left open somewhere: say so soon.
 PREFLIGHT_WAIT_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.2
+_TURN_POLL_SECONDS = 0.5
 # Each holds some 30 MB while it inserts.
 _MOST_THREADS = 4
 # What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
@@ -40,6 +43,18 @@ _STORED_IN = "select path from duckdb_databases() where database_name = current_
 _STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
 _MOST_CHARACTERS = 1000
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
+
+
+@dataclass
+class _TurnOfProcess:
+    """The lock file of one DuckDB file, held while any thread of this process has it open."""
+
+    lock: FileLock
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0
+
+
+_processes: dict[Path, _TurnOfProcess] = {}
 _writers: dict[Path, threading.Lock] = {}
 _writers_guard = threading.Lock()
 # While the last connection to a file closes, DuckDB refuses a new one from the same process ("Unique file handle
@@ -68,7 +83,8 @@ class Warehouse:
             WarehouseError: one line that says what to do.
         """
         if self.path.exists():
-            _close(self._open(PREFLIGHT_WAIT_SECONDS))
+            with self._connection(PREFLIGHT_WAIT_SECONDS):
+                pass
         elif not self.path.parent.is_dir():
             raise WarehouseError(f"the folder {self.path.parent} does not exist: make it, or set MP_DUCKDB_PATH")
         else:
@@ -86,8 +102,8 @@ class Warehouse:
         """
         with self._turn():
             _create_whole(self.path)
-            connection = self._open(LOCK_WAIT_SECONDS)
-            try:
+            # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
+            with self._connection(LOCK_WAIT_SECONDS) as connection:
                 connection.begin()
                 connection.execute(f"create schema if not exists {_schema_path(connection)}")
                 connection.execute(f"use {_schema_path(connection)}")
@@ -95,11 +111,6 @@ class Warehouse:
                 if stop_requested().is_set():
                     raise Cancelled(f"cancelled before it was stored; {self.path} is as it was")
                 connection.commit()
-            except duckdb.Error as error:
-                # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
-                raise _explained(error, self.path) from error
-            finally:
-                _close(connection)
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -118,16 +129,58 @@ class Warehouse:
         if not self.path.exists():
             yield None
             return
-        connection = self._open(LOCK_WAIT_SECONDS)
-        try:
+        with self._connection(LOCK_WAIT_SECONDS) as connection:
             there = count(connection, _SCHEMAS, [SCHEMA]) > 0
             if there:
                 connection.execute(f"use {_schema_path(connection)}")
             yield connection if there else None
-        except duckdb.Error as error:
-            raise _explained(error, self.path) from error
+
+    @contextmanager
+    def _connection(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of this process's turn; a foreign lock is waited for so long."""
+        with self._turn_of_process():
+            connection = self._open(wait_seconds)
+            try:
+                yield connection
+            except duckdb.Error as error:
+                raise _explained(error, self.path) from error
+            finally:
+                _close(connection)
+
+    @contextmanager
+    def _turn_of_process(self) -> Iterator[None]:
+        """No other process of ours has the file open meanwhile; threads of this one share the turn."""
+        file = Path(os.path.realpath(self.path))
+        with _writers_guard:
+            lock = FileLock(file.with_name(f".{file.name}.lock"), mode=0o600, thread_local=False)
+            turn = _processes.setdefault(file, _TurnOfProcess(lock))
+        with turn.guard:
+            if not turn.users:
+                self._wait_for_other_processes(turn.lock)
+            turn.users += 1
+        try:
+            yield
         finally:
-            _close(connection)
+            with turn.guard:
+                turn.users -= 1
+                if not turn.users:
+                    turn.lock.release()
+
+    def _wait_for_other_processes(self, lock: FileLock) -> None:
+        told = False
+        while True:
+            try:
+                lock.acquire(timeout=_TURN_POLL_SECONDS)
+            except Timeout:
+                if not told:
+                    self.say(f"another sync of ours works with {self.path}; waiting for it")
+                    told = True
+                if stop_requested().is_set():
+                    raise Cancelled(f"cancelled while another sync worked with {self.path}") from None
+            except (OSError, NotImplementedError):
+                return  # A folder that cannot be written, or locks no file: DuckDB's own lock is left, or says why.
+            else:
+                return
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
