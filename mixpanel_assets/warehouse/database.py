@@ -1,8 +1,8 @@
 """The DuckDB file: how it is opened, what its tables are, and how a sync becomes visible: one transaction, old or new.
 
 The connection is held only while publishing, since DuckDB lets one process write and nobody else read meanwhile. Our
-own processes take turns at a lock file beside it, for as long as the other one lives: whoever holds DuckDB's own lock is
-no sync, and is named. Writers in this process take turns too. No Dagster here, and no request; rows go from staged
+own processes take turns at a lock file beside it, as long as the other one lives: whoever holds DuckDB's own lock is no
+sync, and is named. Writers in this process take turns too. No Dagster here, and no request; rows go from staged
 files into DuckDB by its own readers.
 """
 
