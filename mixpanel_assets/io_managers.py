@@ -5,6 +5,7 @@ output happens in one transaction (upstream deletes, then inserts, each for itse
 profiles_table.py's.
 """
 
+import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,10 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
             )
         if published.newer:
             context.log.warning(f"{published.newer} profiles stay as a sync that began later has stored them")
+        if published.absent:
+            context.log.warning(
+                f"no profile that came has {_quoted(published.absent)}: check output_properties, capitals and $ count"
+            )
         seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
         return {
             **_preview(connection, self._preview_rows),
@@ -134,6 +139,11 @@ def _shown(value: str | None) -> str | None:
     return None if value is None else visible(value)
 
 
+def _quoted(names: Sequence[str]) -> str:
+    """Names in a line, without what a terminal would act on."""
+    return " or ".join(json.dumps(name) if not name.isprintable() else f'"{name}"' for name in names)
+
+
 class EventsHandler(DbTypeHandler[StagedEvents]):
     """Publishes staged ranges of events; what it says of each day is read back as `StoredEvents`."""
 
@@ -151,6 +161,10 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
         published = events_table.publish(connection, obj)
         for refused in published.refused:
             context.log.error(f"missing from this sync: {refused.reason}")
+        if published.absent:
+            context.log.warning(
+                f"no event that came is named {_quoted(published.absent)}: check events, capitals and spaces count"
+            )
         if published.left:
             days = ", ".join(f"{first} to {last}" for first, last in ranges_of(published.left))
             context.log.warning(f"{days}: left as stored by a sync that asked for these days later")

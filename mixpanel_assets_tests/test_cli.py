@@ -257,6 +257,35 @@ def test_filters_reach_mixpanel(mp: Mp, sandbox: Sandbox) -> None:
     assert json.loads(sandbox.journal.requests[0].params["event"]) == ["Signup", "A,B"]
 
 
+def test_a_name_that_brought_nothing_is_told(mp: Mp, sandbox: Sandbox) -> None:
+    """Red without `_absent_names` and `_absent_properties`: nothing comes, and it looks like a success."""
+    days = ("fetch", "events", "--from", "2026-01-01", "--to", "2026-01-04", "--chunk-days", "1", "--no-progress")
+    assert mp(*days, "-e", "Viewed Page, Home", "-e", "Search", "-e", "search\x1b[31m") == 0
+    told = 'no event that came is named "Viewed Page, Home" or "search\\u001b[31m": check events'
+    assert (mp.err.count("\n"), mp.err.count(told)) == (1, 1)
+    assert mp(*days, "-e", "Search") == 0
+    assert mp.err == ""
+    assert mp(*days, "-e", "Nope") == 0
+    assert (mp.result["rows"], mp.err.count('is named "Nope": check')) == (0, 1)
+    profiles = ("fetch", "profiles", "--no-progress", "-p", "--max-removed-fraction", "1")
+    names = '["plan", "email", "$email", "a.\\"b\\"", "$distinct_id"]'
+    assert mp(*profiles, "--output-properties", names) == 0
+    told = 'no profile that came has "email" or "a."b"": check output_properties'
+    assert (mp.err.count("\n"), mp.err.count(told)) == (1, 1)
+    assert mp(*profiles, "--output-properties", "plan", "--where", 'properties["plan"] == "none"') == 0
+    assert mp.err == "", "where no profile comes, it is not for its name"
+
+
+def test_properties_that_are_not_kept_are_not_looked_for(
+    mp: Mp, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without `kept`."""
+    monkeypatch.setenv("MP_EXCLUDE_PROPERTIES", "plan")
+    monkeypatch.setenv("MP_HASH_PROPERTIES", "$email")
+    assert mp("fetch", "profiles", "--no-progress", "--output-properties", '["plan", "$email"]') == 0
+    assert mp.err == ""
+
+
 def test_names_may_be_repeated_or_a_json_list() -> None:
     """Red when a JSON list is split at its commas."""
     assert names(None) is None

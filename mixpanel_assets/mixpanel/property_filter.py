@@ -92,7 +92,7 @@ class PropertyFilter:
         kept = (
             msgspec.json.encode(name) + b":" + (hashed_value(value, salt) if name in self._hashed else bytes(value))
             for name, value in json_text.read_object(properties).items()
-            if self._keeps(name)
+            if self.keeps(name)
         )
         return b"{" + b",".join(kept) + b"}"
 
@@ -101,7 +101,8 @@ class PropertyFilter:
         include = None if self.include is None else (*EVENT_KEY, *self.include)
         return PropertyFilter(include, self.exclude, self.hashed)
 
-    def _keeps(self, name: str) -> bool:
+    def keeps(self, name: str) -> bool:
+        """Whether a property is kept, hashed or not."""
         return name not in self._excluded and (self.include is None or name in self._included)
 
     @cached_property

@@ -103,10 +103,11 @@ class StoredEvents:
 @dataclass(frozen=True)
 class Published:
     """What a publish left as it was: days that what was asked for later has stored, and days whose answer lacks too
-    many of their rows."""
+    many of their rows. `absent`: names of events that were asked for, and that no event has that came."""
 
     left: list[str]
     refused: tuple[RefusedDay, ...]
+    absent: tuple[str, ...] = ()
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> Published:
@@ -115,13 +116,15 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> Publ
     _create_tables(connection)
     left: list[str] = []
     refused: list[RefusedDay] = []
+    absent: list[str] = []
     for query in dict.fromkeys(part.query for part in staged.ranges):
         alike = tuple(part for part in staged.ranges if part.query == query)
+        absent += _absent_names(connection, replace(staged, ranges=alike), query)
         newer, shrunken = _publish(connection, replace(staged, ranges=alike), query)
         left += newer
         refused += shrunken
     missing.note_days(connection, (*staged.ranges, *staged.unserved), staged.failed, refused)
-    return Published(sorted(left), tuple(refused))
+    return Published(sorted(left), tuple(refused), tuple(dict.fromkeys(absent)))
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
@@ -168,6 +171,16 @@ def _publish(
     _drop_duplicates(connection)
     _write_days(connection, query)
     return left, refused
+
+
+def _absent_names(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, query: EventsQuery) -> list[str]:
+    """Names that were asked for and brought nothing."""
+    if query.events is None:
+        return []
+    files = _files(staged)
+    rows = connection.execute("select distinct event_name from read_parquet(?)", [files]).fetchall() if files else []
+    came = {name for (name,) in rows}
+    return [name for name in query.events if name not in came]
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:

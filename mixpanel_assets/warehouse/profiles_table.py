@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.mixpanel.property_filter import PROFILE_ID
 from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
 from mixpanel_assets.warehouse import missing
 from mixpanel_assets.warehouse.database import compression, count
@@ -75,6 +76,7 @@ class Published:
         duplicates: Rows that were served more than once.
         missing: Profiles that were reported, or due on the pages that came, and did not come; None where it is unknown.
         newer: Rows that are newer than the snapshot, and stayed.
+        absent: Properties that were asked for, and that no profile has that came.
     """
 
     rows: int
@@ -83,6 +85,7 @@ class Published:
     duplicates: int
     missing: int | None = 0
     newer: int = 0
+    absent: tuple[str, ...] = ()
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Published:
@@ -117,6 +120,7 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> Pu
         duplicates=served - distinct,
         missing=_missing(staged, distinct),
         newer=distinct - chosen,
+        absent=_absent_properties(connection, staged) if chosen else (),
     )
 
 
@@ -125,6 +129,19 @@ def _missing(staged: StagedProfiles, distinct: int) -> int | None:
         return max(0, staged.total - distinct - sum(page.rejected for page in staged.pages))
     all_came = {page.page_index for page in staged.failed} <= {page.page_index for page in staged.pages}
     return sum(page.missing for page in staged.pages) if all_came else None
+
+
+def _absent_properties(connection: duckdb.DuckDBPyConnection, staged: StagedProfiles) -> tuple[str, ...]:
+    """Properties that were asked for, may be kept, and that none of the rows just stored has."""
+    query = staged.snapshot.query
+    if query.output_properties is None:
+        return ()
+    rows = connection.execute(
+        f"select distinct unnest(json_keys(properties)) from {TABLE} where {_OF_GROUP} and synced_at = $began",
+        {"group": query.data_group_id, "began": staged.snapshot.started_at},
+    ).fetchall()
+    there = {PROFILE_ID, *(name for (name,) in rows)}
+    return tuple(name for name in query.output_properties if query.kept.keeps(name) and name not in there)
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
