@@ -37,8 +37,10 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
     hourly_exports: int | None = Field(
         default=None, ge=1, description="The project's exports per hour, if not 60; default: MP_HOURLY_EXPORTS."
     )
-    workspace_id: str = Field(
-        default="", description="Number of the Data View to read, where the project has them; default: MP_WORKSPACE_ID."
+    workspace_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the Data View to read, where the project has them; default: MP_WORKSPACE_ID.",
     )
     _client: MixpanelClient | None = PrivateAttr(default=None)
 

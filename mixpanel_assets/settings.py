@@ -42,8 +42,8 @@ _KINDS = (
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 
 
-def project(workspace_id: str = "") -> Project:
-    """The project that the `MP_*` variables name, as `workspace_id` shows it; empty: as `MP_WORKSPACE_ID` says.
+def project(workspace_id: int | None = None) -> Project:
+    """The project that the `MP_*` variables name, as a Data View shows it, by default that of `MP_WORKSPACE_ID`.
 
     Raises:
         ConfigurationError: a variable is missing or malformed.
@@ -56,8 +56,8 @@ def project(workspace_id: str = "") -> Project:
     project_id = _variable("MP_PROJECT_ID")
     if not project_id.isdigit():
         raise ConfigurationError("MP_PROJECT_ID must be the project's number, as in its URL: digits only")
-    workspace_id = workspace_id.strip() or _variable("MP_WORKSPACE_ID")
-    if workspace_id and not (workspace_id.isascii() and workspace_id.isdigit()):
+    view = str(workspace_id or _variable("MP_WORKSPACE_ID"))
+    if view and not (view.isascii() and view.isdigit()):
         raise ConfigurationError("MP_WORKSPACE_ID must be the number of a Data View, as in its URL: digits only")
     return Project(
         username=_variable("MP_USERNAME"),
@@ -65,7 +65,7 @@ def project(workspace_id: str = "") -> Project:
         project_id=project_id,
         query_url=_base_url("MP_QUERY_URL", QUERY_URLS),
         export_url=_base_url("MP_EXPORT_URL", EXPORT_URLS),
-        workspace_id=workspace_id,
+        workspace_id=view,
     )
 
 

@@ -11,6 +11,7 @@ from mixpanel_assets import fetch_events, partitions
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import MixpanelError
+from mixpanel_assets.mixpanel.served_days import Edge, edge_refused
 from mixpanel_assets.reports import event_reports
 from mixpanel_assets.results import ParallelFetchResult
 from mixpanel_assets.sandbox import Fault
@@ -152,6 +153,35 @@ class TestBeyondTheHistory:
         outcome = pipeline.sync(FIRST, LAST, where=where)
         assert not outcome.success
         assert "check where" in outcome.words
+
+
+@pytest.mark.parametrize(
+    ("text", "edge", "history_days"),
+    [
+        ("Date range exceeds 86 days into the past", Edge.TOO_OLD, 86),
+        ("date range exceeded 1 day into the past.", Edge.TOO_OLD, 1),
+        ("Date range exceeds 1,095 days into the past", Edge.TOO_OLD, 1095),
+        ("Date range exceeds 90 calendar days into the past", Edge.TOO_OLD, 90),
+        ("Date range exceeds 12 months into the past", Edge.TOO_OLD, None),
+        ("Date range exceeds 1.5 days into the past", Edge.TOO_OLD, None),
+        ("from_date cannot be more than 90 days ago", Edge.TOO_OLD, 90),
+        ("from_date must not be earlier than 60 days before today", Edge.TOO_OLD, 60),
+        ("to_date cannot be later than today", Edge.NOT_YET, None),
+        ("toDate must not be after today", Edge.NOT_YET, None),
+        ("from_date is in the future", Edge.NOT_YET, None),
+        ("You have exceeded your quota of events in the past 30 days", None, None),
+        ("Your plan exceeds the usual number of events of the past month", None, None),
+        ("Date range cannot be more than 100 days", None, None),
+        ("User does not have permission to perform this action", None, None),
+        ("to_date must be after from_date", None, None),
+        ("update your plan today", None, None),
+    ],
+)
+def test_only_words_about_an_edge_are_taken_for_them(text: str, edge: Edge | None, history_days: int | None) -> None:
+    """Red with looser patterns: what is taken for an edge is not owed."""
+    refused = edge_refused("message", text)
+    told = (refused.unserved.edge, refused.history_days) if refused else (None, None)
+    assert told == (edge, history_days)
 
 
 class TestNotThereYet:

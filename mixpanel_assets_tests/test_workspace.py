@@ -53,7 +53,7 @@ def test_without_it_the_variable_is_named(sandbox: Sandbox, monkeypatch: pytest.
 def test_the_resource_goes_before_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MP_WORKSPACE_ID", "5")
     assert settings.project().workspace_id == "5"
-    mixpanel = MixpanelResource(workspace_id="77")
+    mixpanel = MixpanelResource(workspace_id=77)
     client = mixpanel.client()
     assert client.query_engage_page(0)["total"] == 25
     assert "workspace 77" in client.events_source

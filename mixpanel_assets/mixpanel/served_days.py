@@ -15,10 +15,17 @@ from mixpanel_assets.errors import FatalError
 
 Days = tuple[str, str]
 
-_TOO_OLD = re.compile(r"exceeds?\b.*\bpast\b", re.IGNORECASE)
-_DAYS_OF_HISTORY = re.compile(r"(\d{1,6})\W*days?\b", re.IGNORECASE)
-_NOT_YET = re.compile(r"\b(to|from)_?date\b.*\b(today|(in|into) the future)\b", re.IGNORECASE)
-
+# About dates, and how far back: not about a quota of "the past 30 days", nor about the length of a range.
+_TOO_OLD = re.compile(
+    r"(date|range|days?)\b.*\b(exceed\w*\b.*\bin(to)? the past\b(?!\W*(\d|day|hour|week|month|year))"
+    r"|(more|older|earlier|further|longer) than\b.*\b(ago|old|before today|in(to)? the past)\b)",
+    re.IGNORECASE,
+)
+_DAYS_OF_HISTORY = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+|\d{1,6})\W{0,3}(?:[a-z]+\W+)?days?\b", re.IGNORECASE)
+_NOT_YET = re.compile(
+    r"\b(to|from)_?date\b.*\b((later than|after|beyond|past|exceeds?|greater than|ahead of) today|in the future)\b",
+    re.IGNORECASE,
+)
 _NEVER = "9999-12-31"
 
 
@@ -60,7 +67,7 @@ def edge_refused(message: str, text: str) -> EdgeRefusedError | None:
     """The error for a refusal with this text, if it is about an edge of the range."""
     if _TOO_OLD.search(text):
         told = _DAYS_OF_HISTORY.search(text)
-        return EdgeRefusedError(message, Unserved(Edge.TOO_OLD, text), int(told[1]) if told else None)
+        return EdgeRefusedError(message, Unserved(Edge.TOO_OLD, text), int(told[1].replace(",", "")) if told else None)
     return EdgeRefusedError(message, Unserved(Edge.NOT_YET, text)) if _NOT_YET.search(text) else None
 
 
