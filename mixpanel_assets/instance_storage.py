@@ -23,7 +23,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from filelock import FileLock, Timeout
 
-from mixpanel_assets import settings
+from mixpanel_assets import private_files, settings
 from mixpanel_assets.errors import InstanceError
 
 # Held for 0.5 s where the databases are made, for milliseconds later.
@@ -88,8 +88,8 @@ def _mend_version(database: Path) -> bool:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, mode=0o600)
+    private_files.make_folder(folder)
+    lock = FileLock(folder / LOCK_FILE, mode=private_files.FILE_MODE)
     try:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:

@@ -20,6 +20,7 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
+from mixpanel_assets import private_files
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.mixpanel.server_text import visible
 from mixpanel_assets.property_handler import PropertiesHandler
@@ -219,8 +220,8 @@ class HandleIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         file = self._file(context)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_bytes(pickle.dumps(obj))
+        private_files.make_folder(file.parent)
+        private_files.write(file, pickle.dumps(obj))
         self._memory[file] = obj
 
     def load_input(self, context: dg.InputContext) -> Any:

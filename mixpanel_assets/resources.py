@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import settings
+from mixpanel_assets import private_files, settings
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
@@ -121,7 +121,7 @@ class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
         if path.parent == settings.home():
             # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
             with suppress(OSError):
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_files.make_folder(path.parent)
         return Warehouse(path, log.warning)
 
 

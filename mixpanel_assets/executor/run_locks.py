@@ -15,6 +15,8 @@ from pathlib import Path
 from dagster import DagsterInstance, DagsterRunStatus
 from filelock import FileLock, Timeout
 
+from mixpanel_assets import private_files
+
 # The gate is held for milliseconds; a minute means something is broken and should be said.
 GATE_SECONDS = 60.0
 
@@ -24,7 +26,7 @@ class RunLocks:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(folder)
 
     @classmethod
     def of(cls, instance: DagsterInstance) -> "RunLocks | None":
@@ -68,7 +70,7 @@ class RunLocks:
 
     def _gate(self) -> FileLock:
         # A new run makes its file and locks it behind this gate, so that nobody finds the file before the lock.
-        return FileLock(self._folder / "gate", timeout=GATE_SECONDS)
+        return FileLock(self._folder / "gate", timeout=GATE_SECONDS, mode=private_files.FILE_MODE)
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.lock"
@@ -76,7 +78,7 @@ class RunLocks:
 
 def _lock(path: Path) -> FileLock:
     # Released by whichever thread ends the run, so not bound to the one that took it.
-    return FileLock(path, thread_local=False)
+    return FileLock(path, thread_local=False, mode=private_files.FILE_MODE)
 
 
 def _remove(lock: FileLock) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mixpanel_assets import private_files
 from mixpanel_assets.errors import Cancelled, ConfigurationError
 
 _LOG = logging.getLogger(__name__)
 # Our own processes hold it for milliseconds. Who waits looks as often whether the run was asked to end.
 _LOCK_POLL_SECONDS = 0.25
+_IN_MEMORY = ":memory:"
 _TOLD_AFTER_SECONDS = 5.0
 _LOCKED = re.compile(r"locked|busy", re.IGNORECASE)
 # What SQLite says of a database that is not ours.
@@ -39,7 +41,7 @@ class LedgerFile:
         self._schema = schema
         self._stop = stop or threading.Event()
         self._turn = threading.Lock()
-        self._memory = None if file else self._connected(":memory:")
+        self._memory = None if file else self._connected(_IN_MEMORY)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -81,7 +83,7 @@ class LedgerFile:
 
     def _begun(self, file: Path) -> sqlite3.Connection:
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
+            private_files.make_folder(file.parent)
         connection = self._sound(file)
         try:
             connection.execute("begin exclusive")
@@ -95,7 +97,7 @@ class LedgerFile:
         lost, which costs a refusal or two; a sync that needs a person to delete a file costs more."""
         with contextlib.suppress(_DamagedError):
             return self._connected(str(file))
-        with FileLock(file.with_suffix(".lock")):
+        with FileLock(file.with_suffix(".lock"), mode=private_files.FILE_MODE):
             try:
                 return self._connected(str(file))
             except _DamagedError as damage:
@@ -106,6 +108,8 @@ class LedgerFile:
             return self._connected(str(file))
 
     def _connected(self, name: str) -> sqlite3.Connection:
+        if name != _IN_MEMORY:
+            private_files.make_empty(Path(name))  # Its journal takes over its mode.
         connection = sqlite3.connect(name, timeout=_LOCK_POLL_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.executescript(self._schema)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mixpanel_assets import private_files
 from mixpanel_assets.errors import Cancelled
 
 MOST_STARTS = 3
@@ -60,8 +61,8 @@ class StartRate:
         if self._file is None:
             yield
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._file.with_suffix(".lock"))
+        private_files.make_folder(self._file.parent)
+        lock = FileLock(self._file.with_suffix(".lock"), mode=private_files.FILE_MODE)
         while True:
             try:
                 lock.acquire(timeout=_CANCEL_POLL_SECONDS, poll_interval=_LOCK_POLL_SECONDS)
@@ -86,4 +87,4 @@ class StartRate:
         if self._file is None:
             self._starts = starts
         else:
-            self._file.write_text(json.dumps(starts), encoding="utf-8")
+            private_files.write(self._file, json.dumps(starts).encode())

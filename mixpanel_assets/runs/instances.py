@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixpanel_assets import settings
+from mixpanel_assets import private_files, settings
 from mixpanel_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def prepare_home() -> Path:
     home = settings.home()
     try:
         # Dagster's history holds previews of profiles.
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_folder(home)
         if not (home / SETTINGS_FILE).exists():
             _write_settings(home / SETTINGS_FILE)
     except OSError as error:
@@ -72,7 +72,7 @@ def _write_settings(file: Path) -> None:
     template = resources.files("mixpanel_assets").joinpath(SETTINGS_FILE)
     new = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.new")
     try:
-        new.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        private_files.write(new, template.read_bytes())
         new.replace(file)
     finally:
         new.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ pieces. Not here: what a row says, framing on the wire. The server shares its co
 serving a kept piece costs a copy, and no compression.
 """
 
+import os
 import struct
 import tempfile
 import threading
@@ -133,7 +134,7 @@ class Shelf:
                 self._directory = tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True)
             self._files += 1
             path = Path(self._directory.name) / f"{self._files}.bin"
-        with path.open("wb") as file:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.writelines(first)
             file.writelines(rest)
             return Blob(file.tell(), path=path)

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from mixpanel_assets import private_files
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.retry import Attempt
 from mixpanel_assets.mixpanel.served_days import Unserved
@@ -91,7 +92,7 @@ class EventsFolder:
         """A name for a file, which is deleted at the end unless it was moved."""
         with disk_errors(self.path):
             # Events are personal data: only the user who syncs may read them.
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_files.make_folder(self.path)
             file = self.path / f"{uuid.uuid4().hex}.partial"
             try:
                 yield file
@@ -101,7 +102,7 @@ class EventsFolder:
     @contextmanager
     def new_file(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A file under a name of its own, open to write, deleted at the end."""
-        with self.new_name() as file, file.open("wb") as stream:
+        with self.new_name() as file, private_files.open_to_write(file) as stream:
             yield file, stream
 
     def place(self, file: Path, result: RangeResult, set_aside: Iterable[SetAside]) -> RangeResult:
@@ -110,6 +111,7 @@ class EventsFolder:
         if rejected:
             write_whole(self.rejected_file(result), rejected)
         with disk_errors(self.path):
+            private_files.keep_to_owner(file)  # DuckDB made it.
             file.replace(self.events_file(result))
         return replace(result, bytes=self.events_file(result).stat().st_size)
 
@@ -184,5 +186,5 @@ class EventsFolder:
         return self.path / f"{result.from_date}_{result.to_date}.json"
 
     def _made(self) -> Path:
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_folder(self.path)
         return self.path

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mixpanel_assets import private_files
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.retry import Attempt
@@ -194,7 +195,7 @@ class SnapshotFolder:
         """Note a run that works with these files: they are nobody's once all such runs are over."""
         self._make()
         with disk_errors(self.path):
-            (self.path / f"{run_id}{_CLAIM}").touch()
+            (self.path / f"{run_id}{_CLAIM}").touch(private_files.FILE_MODE)
 
     def claimants(self) -> frozenset[str]:
         """The runs that claimed it."""
@@ -204,7 +205,7 @@ class SnapshotFolder:
         """Remember that the session is gone, so that no further page is asked for under it."""
         self._make()
         with disk_errors(self.path):
-            (self.path / "session-lost").touch()
+            (self.path / "session-lost").touch(private_files.FILE_MODE)
 
     def is_lost(self) -> bool:
         """Whether some page found the session gone."""
@@ -228,7 +229,7 @@ class SnapshotFolder:
     def _make(self) -> None:
         with disk_errors(self.path):
             # Profiles are personal data: only the user who syncs may read them.
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_files.make_folder(self.path)
 
 
 def new_snapshot_id() -> str:
@@ -244,7 +245,7 @@ def prepare(root: Path) -> None:
     """
     folder = root / "profiles"
     with disk_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_folder(folder)
     probe = folder / f"writable-{uuid.uuid4().hex[:8]}"
     write_whole(probe, b"?")
     probe.unlink()
@@ -281,7 +282,7 @@ def write_whole(file: Path, content: bytes) -> None:
     partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(file):
         try:
-            partial.write_bytes(content)
+            private_files.write(partial, content)
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)

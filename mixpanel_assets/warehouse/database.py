@@ -10,17 +10,19 @@ from __future__ import annotations  # DuckDB's types as text, see own_process.py
 
 import os
 import re
+import stat
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 from filelock import FileLock, Timeout
 
+from mixpanel_assets import private_files
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.mixpanel.server_text import one_line
 from mixpanel_assets.stopping import stop_requested
@@ -103,7 +105,10 @@ class Warehouse:
         with self._turn():
             _create_whole(self.path)
             # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
-            with self._connection(LOCK_WAIT_SECONDS) as connection:
+            is_new = not self.path.exists()
+            with self._connection(LOCK_WAIT_SECONDS) as connection, self._private_log():
+                if is_new:
+                    private_files.keep_to_owner(self.path)
                 connection.begin()
                 connection.execute(f"create schema if not exists {_schema_path(connection)}")
                 connection.execute(f"use {_schema_path(connection)}")
@@ -140,6 +145,8 @@ class Warehouse:
         """A connection of this process's turn; a foreign lock is waited for so long."""
         with self._turn_of_process():
             connection = self._open(wait_seconds)
+            with suppress(OSError):  # DuckDB would make it readable by all.
+                self._spill_folder.mkdir(private_files.FOLDER_MODE)
             try:
                 yield connection
             except duckdb.Error as error:
@@ -152,7 +159,7 @@ class Warehouse:
         """No other process of ours has the file open meanwhile; threads of this one share the turn."""
         file = Path(os.path.realpath(self.path))
         with _writers_guard:
-            lock = FileLock(file.with_name(f".{file.name}.lock"), mode=0o600, thread_local=False)
+            lock = FileLock(file.with_name(f".{file.name}.lock"), mode=private_files.FILE_MODE, thread_local=False)
             turn = _processes.setdefault(file, _TurnOfProcess(lock))
         with turn.guard:
             if not turn.users:
@@ -164,6 +171,8 @@ class Warehouse:
             with turn.guard:
                 turn.users -= 1
                 if not turn.users:
+                    with suppress(OSError):
+                        self._spill_folder.rmdir()
                     turn.lock.release()
 
     def _wait_for_other_processes(self, lock: FileLock) -> None:
@@ -181,6 +190,26 @@ class Warehouse:
                 return  # A folder that cannot be written, or locks no file: DuckDB's own lock is left, or says why.
             else:
                 return
+
+    @property
+    def _spill_folder(self) -> Path:
+        """Where DuckDB writes what exceeds its memory."""
+        return self.path.with_name(f"{self.path.name}.tmp")
+
+    @contextmanager
+    def _private_log(self) -> Iterator[None]:
+        """The file that DuckDB writes a commit to before the file itself, with the mode of that: DuckDB would make it
+        readable by all, and a crash leave it. It goes if nothing was written.
+        """
+        log = self.path.with_name(f"{self.path.name}.wal")
+        with suppress(OSError):
+            private_files.make_empty(log, stat.S_IMODE(self.path.stat().st_mode))
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if not log.stat().st_size:
+                    log.unlink()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -295,6 +324,7 @@ def _create_whole(path: Path) -> None:
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:
         duckdb.connect(str(new)).close()
+        private_files.keep_to_owner(new)
         # Unlike a rename this never replaces a file that another run has made meanwhile.
         path.hardlink_to(new)
     except (OSError, duckdb.Error):
