@@ -33,7 +33,7 @@ class Edge(str, Enum):
     """Why a day is not served: it is older than the plan's history, or does not exist yet."""
 
     TOO_OLD = "too old"
-    NOT_YET = "not yet"
+    NOT_YET = "future"
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class ServedDays:
             if refused.unserved.edge is Edge.NOT_YET:
                 self._first_not_yet = min(self._first_not_yet, last)
                 return
-            today = min(today, _days_before(self._first_not_yet, 1))
-            before = "" if refused.history_days is None else _days_before(today, refused.history_days + 1)
+            today = min(today, shifted(self._first_not_yet, -1))
+            before = "" if refused.history_days is None else shifted(today, -refused.history_days - 1)
             self._last_too_old = max(self._last_too_old, first, before)
 
     def cut(self, days: Days) -> tuple[Days | None, list[tuple[Days, Unserved]]]:
@@ -102,10 +102,10 @@ class ServedDays:
         unserved: list[tuple[Days, Unserved]] = []
         if first <= too_old:
             unserved.append(((first, min(last, too_old)), told[Edge.TOO_OLD]))
-            first = _days_before(too_old, -1)
+            first = shifted(too_old, 1)
         if last >= not_yet:
             unserved.append(((max(first, not_yet), last), told[Edge.NOT_YET]))
-            last = _days_before(not_yet, 1)
+            last = shifted(not_yet, -1)
         unserved = [(each, why) for each, why in unserved if each[0] <= each[1]]
         return ((first, last) if first <= last else None), unserved
 
@@ -129,14 +129,15 @@ def narrower(days: Days, edge: Edge, step: int) -> list[Days]:
         return [days]
     cut = min(step, length - 1)
     if edge is Edge.TOO_OLD:
-        start = _days_before(first, -cut)
-        return [(start, last), (first, _days_before(start, 1))]
-    end = _days_before(last, cut)
-    return [(first, end), (_days_before(end, -1), last)]
+        start = shifted(first, cut)
+        return [(start, last), (first, shifted(start, -1))]
+    end = shifted(last, -cut)
+    return [(first, end), (shifted(end, 1), last)]
 
 
-def _days_before(day: str, days: int) -> str:
+def shifted(day: str, days: int) -> str:
+    """The day so many days later, or before; empty beyond the calendar."""
     try:
-        return (datetime.date.fromisoformat(day) - datetime.timedelta(days=days)).isoformat()
+        return (datetime.date.fromisoformat(day) + datetime.timedelta(days=days)).isoformat()
     except OverflowError:  # A history of millennia.
         return ""

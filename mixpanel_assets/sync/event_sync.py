@@ -7,7 +7,7 @@ are worth keeping.
 import datetime
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
@@ -15,7 +15,7 @@ from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
 from mixpanel_assets.mixpanel.http import ServerTimeoutError
 from mixpanel_assets.mixpanel.retry import Retrier
-from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, Unserved, narrower
+from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, ServedDays, Unserved, narrower, shifted
 from mixpanel_assets.staging import event_columns, event_lines
 from mixpanel_assets.staging.events import TAKE_OVER_WITHIN, EventsFolder, RangeResult
 from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
@@ -176,18 +176,26 @@ def unserved_ranges(results: Iterable[ChunkResult], edge: Edge) -> tuple[list[Ra
 
 @dataclass(frozen=True)
 class _Ranges:
-    """Fetches ranges of days, in several parts where the server wants it."""
+    """Fetches the ranges of one chunk, in several parts where the server wants it.
+
+    `doubted` are days that the server refuses as too old or not there yet, which by our clock they cannot be: they have
+    failed, and nothing follows from it for other chunks.
+    """
 
     client: MixpanelClient
     folder: EventsFolder
     today: str
     log: logging.Logger
+    doubted: ServedDays = field(default_factory=ServedDays)
 
     def fetch(self, wanted: RangeResult, step: int = 1) -> list[RangeResult]:
         """The range as it came or failed, without what the server has said not to serve; `step` is how many days less
         are asked for if it refuses an edge."""
         days, unserved = self.client.served_days.cut((wanted.from_date, wanted.to_date))
         parts = [_of(each, wanted, unserved=why) for each, why in unserved]
+        if days:
+            days, doubted = self.doubted.cut(days)
+            parts += [_doubted(_of(each, wanted), why) for each, why in doubted]
         return [*parts, *self._ask(_of(days, wanted), step)] if days else parts
 
     def _ask(self, wanted: RangeResult, step: int) -> list[RangeResult]:
@@ -197,7 +205,8 @@ class _Ranges:
             return [self.folder.sign(_with_requests(result, retrier))]
         except EdgeRefusedError as error:
             days = (wanted.from_date, wanted.to_date)
-            self.client.served_days.note(error, days, self._earliest_today())
+            known = self.doubted if self._is_doubtful(error.unserved.edge, days) else self.client.served_days
+            known.note(error, days, self._earliest_today())
             halves = [_of(each, wanted) for each in narrower(days, error.unserved.edge, step)]
             step *= 2
         except TooMuchAtOnceError as error:
@@ -208,6 +217,12 @@ class _Ranges:
             return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
         first, *others = [part for half in halves for part in self.fetch(half, step)]
         return [_with_requests(first, retrier), *others]
+
+    def _is_doubtful(self, edge: Edge, days: Range) -> bool:
+        if not self.today:
+            return False
+        # Between the first and the last time zone on earth lie 26 hours.
+        return days[0] >= self.today if edge is Edge.TOO_OLD else days[1] < shifted(self.today, -2)
 
     def _earliest_today(self) -> str:
         """Today where the server may count: a day less of history may be served than one too many left out."""
@@ -250,6 +265,12 @@ def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:
         counted_requests=retrier.counted_requests + result.counted_requests,
         attempts=(*retrier.attempts, *result.attempts),
     )
+
+
+def _doubted(part: RangeResult, why: Unserved) -> RangeResult:
+    what = f"events of {part.from_date} to {part.to_date}"
+    said = f"Mixpanel takes these days for {why.edge.value} ones ({why.said}), against our clock"
+    return replace(part, error=f"{what}: {said}: check it and MP_TIMEZONE", error_kind=FatalError.__name__)
 
 
 def _of(days: Range, wanted: RangeResult, unserved: Unserved | None = None) -> RangeResult:
