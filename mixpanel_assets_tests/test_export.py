@@ -43,7 +43,17 @@ NEXT = "2026-01-02"
 LOG = logging.getLogger(__name__)
 # Cut short in a way that a client can tell. (An export cut at a line's end, in a framing that says it is whole, cannot
 # be told by anybody.)
-BROKEN = ("cut", "terminated-early", "error-line", "json-error-200", "not-json", "drop", "reset", "short-body")
+BROKEN = (
+    "cut",
+    "terminated-early",
+    "error-line",
+    "json-error-200",
+    "not-json",
+    "drop",
+    "reset",
+    "short-body",
+    "two-lengths",
+)
 
 
 @pytest.fixture

@@ -143,6 +143,7 @@ TABLE = [
     Row("status:404", FatalError, 1, None),
     Row("status:412", FatalError, 1, None),
     Row("status:302", FatalError, 1, None, "redirects", more={"headers": {"Location": "https://example.com/"}}),
+    Row("status:302", FatalError, 1, None, "redirects", more={"headers": {"Location": "http://[not-an-address/"}}),
     Row("status:418", FatalError, 1, None),
     Row("status:206", FatalError, 1, None, r"206 instead of 200: check [\w *]+$", more={"body": "a@example.com"}),
     Row("status:400", BadRequestError, 1, None, "check MP_PROJECT_ID: Bad request"),
@@ -158,6 +159,7 @@ TABLE = [
     Row("bad-chunk", TransientError, 3, OWN, "page 0: the connection broke off"),
     Row("gzip-cut", TransientError, 3, OWN),
     Row("no-framing", MalformedPageError, 3, OWN),
+    Row("two-lengths", TransientError, 3, OWN, "page 0: the answer is broken"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.auth import HTTPBasicAuth
 
 from mixpanel_assets.errors import (
@@ -116,7 +117,8 @@ class Transport:
                     allow_redirects=False,
                     stream=True,
                 )
-        except (OSError, ValueError) as error:  # Not only of requests: a missing file of certificates, a bad address.
+        # Not only of requests: a missing file of certificates, a bad address, and what it lets through of urllib3.
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             raise self._network_error(error, request.url, request.what) from None
         self._answered.add(_host(request.url))
         heard(response.status_code, rate_limits.parse(response.headers))
@@ -138,6 +140,9 @@ class Transport:
     def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
         host = _host(url)
+        # Of a wrong header of our own requests says so without an exception beneath.
+        if any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in error.args):
+            return TransientError(f"{what}: the answer is broken: its headers contradict each other")
         if isinstance(error, ValueError):
             # Not quoted: it may be the proxy's address, with a password in it.
             name = type(error).__name__
@@ -164,6 +169,7 @@ class Transport:
                 requests.exceptions.ConnectionError,
                 requests.exceptions.ChunkedEncodingError,
                 requests.exceptions.ContentDecodingError,
+                urllib3.exceptions.HTTPError,
             ),
         ):
             return TransientError(f"{what}: the connection broke off ({cause})")
@@ -191,7 +197,7 @@ class Transport:
             self._idle.append(session)
 
     def _new_session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
         session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
         session.headers["User-Agent"] = "mixpanel-assets"
@@ -208,6 +214,15 @@ class Transport:
             error_type = ServerTimeoutError if status == 504 else TransientError
             return error_type(f"{what}: Mixpanel answered {status}: {text}", limits.retry_after)
         return _refusal(status, text, request)
+
+
+class _Session(requests.Session):
+    """A session that looks at no redirect: else it would read the body, whatever its size, and the address, which need
+    not be one.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
 
 
 def error_in_body(members: Mapping[str, Text], what: str, texts: ServerText) -> MixpanelError | None:

@@ -20,6 +20,7 @@ and is not used up, happens to it.
     reset                RST amid the body                                                  keep
     short-body           Content-Length larger than the body, then a close                  keep
     bad-length           Content-Length: -1, the body cut, then a close                      keep
+    two-lengths          the true answer, with two Content-Length headers that differ
     no-final-chunk       chunked, closed before the last chunk                              keep
     bad-chunk            chunked, a chunk of negative size after the part that arrives      keep
     gzip-cut             a gzip stream cut inside correct framing                           keep
@@ -55,7 +56,7 @@ from typing import Any
 from mixpanel_assets.sandbox.wire import Damage
 
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
-    *("gzip-cut", "no-framing", "trickle"),
+    *("gzip-cut", "no-framing", "trickle", "two-lengths"),
 }
 LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})

@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
 
@@ -101,6 +101,10 @@ class Wire:
         if damage.kind == "gzip-cut":
             self._start(reply, zipped=True, size=len(part))
             return self._send_sized([part], len(part))
+        if damage.kind == "two-lengths":
+            reply = replace(reply, headers={**reply.headers, "Content-Length": str(len(body) + 1)})
+            self._start(reply, zipped=zipped, size=len(body))
+            return self._send_sized([body], len(body))
         if damage.kind == "trickle":
             self._start(reply, zipped=zipped, size=len(body))
             return self._trickle(body, damage.seconds)

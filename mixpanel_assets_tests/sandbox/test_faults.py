@@ -186,6 +186,12 @@ class TestFaultsOnTheWire:
         assert head.endswith("content-length: -1")
         assert json.loads(body)["total"] == 25
 
+    def test_two_lengths_that_differ(self, caller: Caller) -> None:
+        with_fault(caller, "two-lengths")
+        head, body = self.head_and_body(caller.raw_engage()[0])
+        lengths = [int(line.split(": ")[1]) for line in head.split("\r\n") if line.startswith("content-length")]
+        assert sorted(lengths) == [len(body), len(body) + 1]
+
     def test_chunks_without_the_last(self, caller: Caller) -> None:
         with_fault(caller, "no-final-chunk")
         head, body = self.head_and_body(caller.raw_engage()[0])
