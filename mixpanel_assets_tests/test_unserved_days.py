@@ -2,16 +2,22 @@
 yet. They cost no other day, are not owed, and are asked for once."""
 
 import datetime
+import io
+import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mixpanel_assets import fetch_events, partitions
+from mixpanel_assets import fetch_events, partitions, settings
 from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import MixpanelError
-from mixpanel_assets.mixpanel.served_days import Edge, edge_refused
+from mixpanel_assets.mixpanel.client import MixpanelClient
+from mixpanel_assets.mixpanel.export import EventsQuery
+from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, KnownRefusalError, Unserved, edge_refused
+from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.reports import event_reports
 from mixpanel_assets.results import ParallelFetchResult
 from mixpanel_assets.sandbox import Fault
@@ -103,10 +109,20 @@ class TestBeyondTheHistory:
         assert sum(status == 200 for *_, status in pipeline.asked()) == sum(last >= DAYS[-2] for _, last in chunks)
 
     def test_chunks_that_wait_for_their_turn_hear_of_it(self, pipeline: EventsPipeline) -> None:
-        """Red, with five, when what others learned meanwhile is not looked at."""
-        pipeline.sandbox.history_days = 1
-        assert sorted(pipeline.sync(FIRST, LAST, chunk_days=1).days) == DAYS[-2:]
-        assert refused(pipeline) <= 3
+        """Red when what others learned meanwhile is not looked at: ten at a time would be refused. It counts as no
+        request, neither for the hour nor for the chunk."""
+
+        class Turn(StartRate):
+            def wait_for_turn(self, stop: threading.Event) -> None:
+                client.served_days.note(EdgeRefusedError("", Unserved(Edge.TOO_OLD, "said")), (FIRST, LAST), LAST)
+
+        client = MixpanelClient(settings.project(), export_starts=Turn())
+        retrier = client.retrier(logging.getLogger(__name__))
+        with pytest.raises(KnownRefusalError, match="not all of it is served: said"):
+            retrier.call(lambda: client.save_export(EventsQuery(), FIRST, LAST, io.BytesIO(), retrier))
+        client.close()
+        assert (pipeline.asked(), retrier.attempts, retrier.counted_requests) == ([], [], 0)
+        assert client.exports.standing().used == 0
 
     def test_days_that_failed_before_are_owed_no_more(self, pipeline: EventsPipeline) -> None:
         """Red when only a materialization settles a day: it is asked for with each retry, for ever."""
