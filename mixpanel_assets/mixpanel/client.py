@@ -9,14 +9,15 @@ import dataclasses
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import requests
 
 from mixpanel_assets import arguments
 from mixpanel_assets.errors import Cancelled, ConfigurationError, QuotaError, RestartError
-from mixpanel_assets.mixpanel import engage, export
+from mixpanel_assets.mixpanel import engage, export, send_turn
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
@@ -156,12 +157,15 @@ class MixpanelClient:
         _refuse_other(query.source, self.events_source)
         request = export.export_request(self._project.export_url, query, from_date, to_date)
 
-        def wait_for_turn() -> None:
-            self._export_starts.wait_for_turn(self._stop)
-            # Others may have been refused meanwhile.
-            self.served_days.check((from_date, to_date), request.what)
+        @contextmanager
+        def turn() -> Iterator[None]:
+            with self._export_starts.turn(self._stop):
+                # Others may have been refused meanwhile.
+                self.served_days.check((from_date, to_date), request.what)
+                yield
 
-        response = self._send(request, self.exports, retrier, wait_for_turn=wait_for_turn)
+        with send_turn.taking(turn):
+            response = self._send(request, self.exports, retrier)
         if query.kept.keeps_all:
             return export.save_body(response, request.what, file, self._stop, self.texts)
         sieved = SievedLines(file, query.kept, self._hash_salt)
@@ -211,15 +215,10 @@ class MixpanelClient:
         retrier: Retrier | None,
         *,
         session_page: bool = False,
-        wait_for_turn: Callable[[], None] = lambda: None,
     ) -> requests.Response:
-        """The one way out: the ledger is asked first, and told what the server says of limits.
-
-        The turn comes after the ledger, whose file may be locked for seconds: those who wait there would go together.
-        """
+        """The one way out: the ledger is asked first, and told what the server says of limits."""
         ticket = account.take(request.what, session_page=session_page)
         try:
-            wait_for_turn()
             return self._transport.send(request, ticket.heard)
         except QuotaError as error:
             error.retry_after = ticket.refused(error.retry_after)

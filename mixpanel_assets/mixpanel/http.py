@@ -30,6 +30,7 @@ from mixpanel_assets.mixpanel import rate_limits
 from mixpanel_assets.mixpanel.apis import Api, own_words
 from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.mixpanel.project import Project
+from mixpanel_assets.mixpanel.send_turn import TurnAdapter
 from mixpanel_assets.mixpanel.served_days import edge_refused
 from mixpanel_assets.mixpanel.server_text import ServerText, reason_in, words_of
 
@@ -201,6 +202,8 @@ class Transport:
         # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
         session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
         session.headers["User-Agent"] = "mixpanel-assets"
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, TurnAdapter())
         return session
 
     def _status_error(self, response: requests.Response, request: Request) -> MixpanelError:
