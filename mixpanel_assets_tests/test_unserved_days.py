@@ -6,6 +6,7 @@ import io
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,8 +114,10 @@ class TestBeyondTheHistory:
         request, neither for the hour nor for the chunk."""
 
         class Turn(StartRate):
-            def wait_for_turn(self, stop: threading.Event) -> None:
+            @contextmanager
+            def turn(self, stop: threading.Event) -> Iterator[None]:
                 client.served_days.note(EdgeRefusedError("", Unserved(Edge.TOO_OLD, "said")), (FIRST, LAST), LAST)
+                yield
 
         client = MixpanelClient(settings.project(), export_starts=Turn())
         retrier = client.retrier(logging.getLogger(__name__))
