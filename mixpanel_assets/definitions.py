@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from mixpanel_assets import own_process  # noqa: F401 - imported for its effect, before what imports DuckDB
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.assets.events import events
 from mixpanel_assets.assets.profiles import profiles

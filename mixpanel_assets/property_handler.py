@@ -3,7 +3,7 @@
 Names, types and counts only: examples are personal data, and stay in the warehouse.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from collections.abc import Mapping, Sequence
 from typing import Any

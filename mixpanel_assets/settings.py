@@ -1,5 +1,5 @@
 """What the environment says: credentials, addresses and places. Nothing else in the package reads os.environ, though
-own_process.py and cli/demo.py set it, and requests takes a proxy from it (http.py).
+process_setup.py and cli/demo.py set it, and requests takes a proxy from it (http.py).
 
 Read when a run needs it, never at import, so definitions load on a machine where nothing is set. Settings of one sync
 (filters, page size) are run config and live beside their asset.

@@ -167,7 +167,7 @@ class TestPartialFailure:
     def test_dagster_shows_what_failed(
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch, planned_together: str
     ) -> None:
-        """Red without the planned days in `_note_failed`, in a process of our own (see own_process.py)."""
+        """Red without the planned days in `_note_failed`, in a process of our own (see process_setup.py)."""
         monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", planned_together)
         pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
         outcome = pipeline.sync(FIRST, LAST, chunk_days=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mixpanel_assets import settings
 from mixpanel_assets.cli.progress import View
+from mixpanel_assets.process_setup import set_up_process
 from mixpanel_assets.results import ParallelProfileFetchResult
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
@@ -35,6 +36,7 @@ def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
 
 def run(view: View, workers: int) -> ParallelProfileFetchResult:
     """Sync the sandbox's profiles."""
+    set_up_process()
     from mixpanel_assets.runs.syncs import profiles_config, sync_profiles
 
     # Another --profiles than last time is no sign of lost data here.

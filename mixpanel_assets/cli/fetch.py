@@ -10,6 +10,7 @@ import typer
 from mixpanel_assets import settings
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.process_setup import set_up_process
 
 fetch_app = typer.Typer(help="Copy profiles or events into DuckDB.", no_args_is_help=True)
 retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
@@ -193,6 +194,7 @@ def _sync_profiles(
 
     check_settings(parallel=parallel, workers=workers)
     with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
+        set_up_process()
         from mixpanel_assets.runs import syncs
 
         config = syncs.profiles_config(**given)
@@ -224,6 +226,7 @@ def _sync_events(
 
     check_settings(parallel=parallel, workers=workers)
     with view("events", "chunks", wanted=wanted, bar=not verbose) as shown:
+        set_up_process()
         from mixpanel_assets.runs import syncs
 
         config = syncs.events_config(**given)

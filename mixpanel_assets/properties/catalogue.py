@@ -8,7 +8,7 @@
 Counting is counting.py's, and names are naming.py's. Opening and committing are database.py's.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from collections.abc import Sequence
 from dataclasses import dataclass

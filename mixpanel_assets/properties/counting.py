@@ -3,7 +3,7 @@
 Both leave a temporary table `counted`. The counting itself is statistics.py's; what the counts mean is catalogue.py's.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import datetime
 from collections.abc import Iterator

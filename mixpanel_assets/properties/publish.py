@@ -1,6 +1,6 @@
 """One update of a source's catalogue and views: what is ordered, and what came of it."""
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from dataclasses import dataclass
 

@@ -8,7 +8,7 @@ not fit its column's type is NULL there until the next one; no value makes a que
 first.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ a second, and 177 MB of lines become 63 MB.
     properties    JSON, as served: proven here, so that whoever reads the file need not parse it
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import threading
 from collections.abc import Iterator

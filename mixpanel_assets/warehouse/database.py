@@ -6,7 +6,7 @@ sync, and is named. Writers in this process take turns too. No Dagster here, and
 files into DuckDB by its own readers.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import os
 import re

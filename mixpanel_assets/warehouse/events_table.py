@@ -6,7 +6,7 @@ with no events has a row there, a day never loaded has none. Opening and committ
 file holds is event_columns.py's, which has proven it.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import math
 from collections.abc import Mapping

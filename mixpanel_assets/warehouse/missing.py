@@ -4,7 +4,7 @@ They are written in the transaction that stores the rest, so whoever reads the t
 failed in a sync that left no history in Dagster can be fetched again. A sync that stored nothing leaves no row.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

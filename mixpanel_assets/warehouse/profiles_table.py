@@ -7,7 +7,7 @@ sync has brought: whoever left the filter may still be there. What a sync that b
 an older snapshot comes. Opening and committing are database.py's.
 """
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """`mixpanel.rejected_rows`: rows of any asset that cannot be stored, each with the reason."""
 
-from __future__ import annotations  # DuckDB's types as text, see own_process.py
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import duckdb
 

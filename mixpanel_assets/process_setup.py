@@ -1,0 +1,36 @@
+"""What one call of `mp` sets for its process, which does a run of ours and ends. Imports change nothing: a notebook, the
+web server or another code location that loads the definitions is left as it is.
+
+Python's garbage collector passes over what Dagster's import leaves: 130,000 objects that live until the process ends. A
+full collection looks at each of them, another 0.5 s when the interpreter ends (the collections of a run are spared by
+executor/threaded.py wherever it runs). Not DuckDB's objects: its bindings complain on stderr about each of theirs that
+is left at the end. So this comes before DuckDB is imported, and modules that name DuckDB's types in annotations keep
+those as text. Dagster keeps the error of a step, and with it every frame that it passed; if there is a connection among
+them, the collector gets its objects back at the end.
+
+Dagster notes the days of a run as planned once, not day by day: that takes 10 ms each, 11 s for three years, before the
+first request. Its price is that Dagster no longer knows which days a failed run left out: assets/events.py says it. If
+the run was killed nobody does, and its days show as they did before.
+"""
+
+import atexit
+import gc
+import os
+import sys
+
+
+def set_up_process() -> None:
+    """Call it once where a process of ours begins, before DuckDB is imported."""
+    os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
+    if "duckdb" in sys.modules:
+        return
+    import dagster  # noqa: F401 - what the collector passes over
+
+    gc.freeze()
+    atexit.register(_give_back_for_connections)
+
+
+def _give_back_for_connections() -> None:
+    connection = getattr(sys.modules.get("duckdb"), "DuckDBPyConnection", None)
+    if any(type(found) is connection for found in gc.get_objects()):
+        gc.unfreeze()
