@@ -1,5 +1,5 @@
-"""What one call of `mp` sets for its process, which does a run of ours and ends. Imports change nothing: a notebook, the
-web server or another code location that loads the definitions is left as it is.
+"""What one call of `mp` sets for its process, which does a run of ours and ends. Imports change nothing: a notebook,
+the web server or another code location that loads the definitions is left as it is.
 
 Python's garbage collector passes over what Dagster's import leaves: 130,000 objects that live until the process ends. A
 full collection looks at each of them, another 0.5 s when the interpreter ends (the collections of a run are spared by

@@ -72,20 +72,19 @@ def test_parts_of_your_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "argument", "own"),
+    ("call", "own"),
     [
-        ("dagster", "-mmixpanel_assets.definitions", True),
-        ("dagster", "-mtheirs", False),
-        ("notebook.py", "mixpanel_assets.definitions", False),
+        ("import mixpanel_assets.definitions", False),
+        ("from mixpanel_assets.process_setup import *; set_up_process()", True),
     ],
 )
-def test_what_a_process_of_our_own_sets_for_itself(program: str, argument: str, own: bool) -> None:  # noqa: FBT001
-    """Red when a notebook's objects are set aside as well, or its environment changed; or neither in our processes."""
+def test_what_a_process_of_our_own_sets_for_itself(call: str, own: bool) -> None:  # noqa: FBT001
+    """Red when an import sets anything aside or changes the environment; or neither in our processes."""
     variable = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
     look = f"print(gc.get_freeze_count() > 100_000, os.environ.get({variable!r}) == 'true')"
-    before = f"import gc, os, sys; sys.argv[:] = {[program, argument]}"
-    command = [sys.executable, "-c", f"{before}; import mixpanel_assets.definitions; {look}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import gc, os; {call}; {look}"], capture_output=True, text=True, timeout=60, check=True
+    )
     assert (done.stdout.strip(), done.stderr) == (f"{own} {own}", "")
 
 

@@ -1,5 +1,6 @@
 """What one run does, with a real instance."""
 
+import gc
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -48,6 +49,20 @@ class TestOneRun:
         execution = {"config": {"max_concurrent": 4}}
         assert run(toy_runs.free_pages_job, instance, run_config={"ops": pages, "execution": execution}).success
         assert most_in_flight(journal(lines)) == 4
+
+    def test_the_collector_gets_its_objects_back(self, instance: dg.DagsterInstance, lines: Path) -> None:
+        """Red when a run leaves what imports made to nobody, or takes it from a process that had set it aside."""
+        record = instance.create_run_for_job(toy_runs.pages_job, run_config=config(2))
+        events = execute_run_iterator(dg.reconstructable(toy_runs.pages_job), record, instance)
+        during = [gc.get_freeze_count() for event in events if event.is_step_success]
+        assert min(during) > 10_000
+        assert gc.get_freeze_count() == 0
+        gc.freeze()
+        try:
+            assert run(toy_runs.pages_job, instance, run_config=config(2)).success
+            assert gc.get_freeze_count() > 10_000
+        finally:
+            gc.unfreeze()
 
     def test_refuses_less_than_one_step(self, instance: dg.DagsterInstance) -> None:
         with pytest.raises(dg.DagsterInvariantViolationError, match="max_concurrent is 0; it must be 1 or more"):
