@@ -5,6 +5,7 @@ no `repr` and no instance.
 """
 
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ from mixpanel_assets import private_files, settings
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.mixpanel.request_limits import RequestLimits
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.staging.pages import SnapshotFolder
@@ -42,6 +44,24 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
         ge=1,
         description="Number of the Data View to read, where the project has them; default: MP_WORKSPACE_ID.",
     )
+    connect_timeout_seconds: float = Field(default=10.0, gt=0, description="Longest wait for a connection.")
+    query_read_timeout_seconds: float = Field(
+        default=120.0, gt=0, description="Longest silence of a page, before its first byte or between two."
+    )
+    export_read_timeout_seconds: float = Field(
+        default=1200.0,
+        gt=0,
+        description="Longest silence of an export; beyond it, a range of several days is asked for in halves.",
+    )
+    query_deadline_seconds: float = Field(
+        default=600.0, gt=0, description="Longest time for a page, from its request to its last byte."
+    )
+    export_deadline_seconds: float = Field(
+        default=7200.0, gt=0, description="Longest time for an export, from its request to its last byte."
+    )
+    max_page_mb: int = Field(default=1024, ge=1, description="Refuse a page that is larger when unpacked.")
+    max_line_mb: int = Field(default=64, ge=1, description="Refuse a longer line of an export, or row of a page.")
+    max_export_mb: int = Field(default=20480, ge=1, description="Refuse an export that is larger when unpacked.")
     _client: MixpanelClient | None = PrivateAttr(default=None)
 
     def client(self, on_quota: str = "stop") -> MixpanelClient:
@@ -65,8 +85,12 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 hourly_queries=self.hourly_queries or settings.hourly_queries(),
                 hourly_exports=self.hourly_exports or settings.hourly_exports(),
                 hash_salt=settings.hash_salt(),
+                limits=self._limits(),
             )
         return self._client.waiting_for_quota() if on_quota == "wait" else self._client
+
+    def _limits(self) -> RequestLimits:
+        return RequestLimits(**{each.name: getattr(self, each.name) for each in fields(RequestLimits)})
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         # A client belongs to one run: its waits end with that run's wish to stop.

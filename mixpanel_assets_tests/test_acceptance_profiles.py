@@ -39,7 +39,7 @@ TRANSIENT = {
     "short-body": "connection broke off",
     "no-final-chunk": "connection broke off",
     "gzip-cut": "",
-    "no-framing": "not whole JSON",
+    "no-framing": "stops before its end",
     "cut": "not whole JSON",
     "line-cut": "not whole JSON",
     "terminated-early": "not whole JSON",

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from mixpanel_assets.errors import Cancelled, ConfigurationError, WarehouseError
 from mixpanel_assets.mixpanel import export, json_text
+from mixpanel_assets.mixpanel.answer import Answer, BrokenAnswerError
 from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
+from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.mixpanel.server_text import NO_SECRETS
@@ -56,7 +57,6 @@ BROKEN = (
     "drop",
     "reset",
     "short-body",
-    "two-lengths",
 )
 
 
@@ -158,7 +158,7 @@ class TestBrokenExports:
         assert len(sandbox.journal.requests) == 2
         assert fetch.staged(result) == served(sandbox, DAY, NEXT)
 
-    @pytest.mark.parametrize("fault", [*BROKEN, "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing"])
+    @pytest.mark.parametrize("fault", [*BROKEN, "two-lengths", "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing"])
     def test_what_stays_broken_is_a_failure_with_a_reason_and_leaves_nothing(
         self, fetch: Fetch, sandbox: Sandbox, fault: str
     ) -> None:
@@ -172,7 +172,7 @@ class TestBrokenExports:
         assert fetch.files() == []
 
     @pytest.mark.parametrize(
-        ("fault", "says"), [("short-body", "the export broke off: "), ("bad-length", "its end cannot be told")]
+        ("fault", "says"), [("short-body", "the connection broke off: "), ("bad-length", "its end cannot be told")]
     )
     def test_a_short_body_that_ends_with_a_line_is_broken(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, says: str
@@ -399,7 +399,7 @@ class TestLineReading:
         body = b"".join(line + b"\n" for line in lines)
         wire = b"".join(_gzip(part) for part in _parts(body, members)) if zipped else body
         target = io.BytesIO()
-        assert export.save_body(_response(wire, sizes, zipped=zipped), "x", target, threading.Event()) == len(lines)
+        assert export.save_body(_response(wire, sizes, zipped=zipped), target) == len(lines)
         assert target.getvalue() == body
 
     @STEADY
@@ -407,8 +407,8 @@ class TestLineReading:
     def test_a_cut_gzip_stream_never_passes(self, cut: float, sizes: list[int]) -> None:
         wire = _gzip(b'{"event":"a","properties":{}}\n' * 50)
         part = wire[: max(1, int(len(wire) * cut))]
-        with pytest.raises(BrokenExportError):
-            export.save_body(_response(part, sizes, zipped=True), "x", io.BytesIO(), threading.Event())
+        with pytest.raises(BrokenAnswerError):
+            export.save_body(_response(part, sizes, zipped=True), io.BytesIO())
 
 
 def _gzip(data: bytes) -> bytes:
@@ -421,7 +421,7 @@ def _parts(body: bytes, count: int) -> list[bytes]:
     return [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
 
-def _response(wire: bytes, sizes: list[int], *, zipped: bool) -> requests.Response:
+def _response(wire: bytes, sizes: list[int], *, zipped: bool) -> Answer:
     """A response whose blocks are as the sizes say, over and over."""
 
     def blocks(_: int, **__: Any) -> Iterator[bytes]:
@@ -436,7 +436,7 @@ def _response(wire: bytes, sizes: list[int], *, zipped: bool) -> requests.Respon
     response.headers["Transfer-Encoding"] = "chunked"
     if zipped:
         response.headers["Content-Encoding"] = "gzip"
-    return response
+    return Answer(response, "x")
 
 
 class TestStartRate:
@@ -481,7 +481,7 @@ class TestStartRate:
     def test_a_start_is_noted_when_the_request_leaves_and_not_before_its_connection(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Red without TurnAdapter: with connections that take 0 to 0.9 s to open, five and more arrive in a second."""
+        """Red without the turn: with connections that take 0 to 0.9 s to open, five and more arrive in a second."""
         connect, dice = urllib3.util.connection.create_connection, random.Random(5)
 
         def slow(*arguments: Any, **options: Any) -> Any:

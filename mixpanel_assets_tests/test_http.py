@@ -27,11 +27,13 @@ from mixpanel_assets.errors import (
     RestartError,
     TransientError,
 )
+from mixpanel_assets.mixpanel.answer import BrokenAnswerError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, page_request
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
 from mixpanel_assets.mixpanel.project import Project
+from mixpanel_assets.mixpanel.request_limits import RequestLimits
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets_tests.tls import CERTIFICATE, ConnectProxy, sandbox_behind_tls
@@ -155,10 +157,10 @@ TABLE = [
     Row("reset", TransientError, 3, OWN, "the connection broke off"),
     Row("short-body", TransientError, 3, OWN, "the connection broke off"),
     Row("no-final-chunk", TransientError, 3, OWN, "the connection broke off"),
-    Row("bad-length", MalformedPageError, 3, OWN),
+    Row("bad-length", BrokenAnswerError, 3, OWN),
     Row("bad-chunk", TransientError, 3, OWN, "page 0: the connection broke off"),
     Row("gzip-cut", TransientError, 3, OWN),
-    Row("no-framing", MalformedPageError, 3, OWN),
+    Row("no-framing", BrokenAnswerError, 3, OWN),
     Row("two-lengths", TransientError, 3, OWN, "page 0: the answer is broken"),
 ]  # fmt: skip
 
@@ -415,7 +417,7 @@ class TestSecrets:
 def test_a_page_that_never_ends_is_given_up(sandbox: Sandbox) -> None:
     """Red without a read timeout: waits for 30 s."""
     sandbox.faults = [Fault("engage", "delay", 0, times=None, seconds=30)]
-    transport = Transport(project(sandbox), read_timeout=0.2)
+    transport = Transport(project(sandbox), RequestLimits(query_read_timeout_seconds=0.2))
     with pytest.raises(TransientError, match=r"page 0: no answer within 0.2 s"):
         transport.send(page_request(project(sandbox).query_url, ProfileQuery(), 0, None))
     transport.close()

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import requests
-
 from mixpanel_assets import arguments
 from mixpanel_assets.errors import Cancelled, ConfigurationError, QuotaError, RestartError
 from mixpanel_assets.mixpanel import engage, export, send_turn
+from mixpanel_assets.mixpanel.answer import Answer, CancelledInFlightError
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.property_filter import SievedLines
 from mixpanel_assets.mixpanel.quota import Account, Ledger
+from mixpanel_assets.mixpanel.request_limits import DEFAULT_LIMITS, RequestLimits
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.served_days import KnownRefusalError, ServedDays
 from mixpanel_assets.mixpanel.server_text import ServerText
@@ -43,6 +43,7 @@ class MixpanelClient:
         ledger: Counts requests against the hourly quota; default: those of this client alone.
         hourly_queries, hourly_exports: Quotas of the project that are known to differ from 60.
         hash_salt: Makes hashes of properties hard to guess.
+        limits: What one request may take.
 
     `queries` and `exports` are the accounts of the two APIs in the ledger; `profiles_source` and `events_source` say
     whose data they bring; `served_days` is what the server has refused of events.
@@ -59,13 +60,15 @@ class MixpanelClient:
         hourly_queries: int | None = None,
         hourly_exports: int | None = None,
         hash_salt: str = "",
+        limits: RequestLimits = DEFAULT_LIMITS,
     ) -> None:
+        self._limits = limits
         self._hash_salt = hash_salt
         self._project = project
         self._policy = policy or RetryPolicy()
         self._stop = stop or threading.Event()
         self._export_starts = export_starts or StartRate()
-        self._transport = Transport(project)
+        self._transport = Transport(project, limits, self._stop)
         self.served_days = ServedDays()
         self.profiles_source = project.source(project.query_url)
         self.events_source = project.source(project.export_url)
@@ -165,11 +168,11 @@ class MixpanelClient:
                 yield
 
         with send_turn.taking(turn):
-            response = self._send(request, self.exports, retrier)
+            answer = self._send(request, self.exports, retrier)
         if query.kept.keeps_all:
-            return export.save_body(response, request.what, file, self._stop, self.texts)
+            return export.save_body(answer, file, self._limits)
         sieved = SievedLines(file, query.kept, self._hash_salt)
-        lines = export.save_body(response, request.what, sieved, self._stop, self.texts)
+        lines = export.save_body(answer, sieved, self._limits)
         sieved.finish()
         return lines
 
@@ -196,8 +199,9 @@ class MixpanelClient:
         self, query: ProfileQuery, page: int, session_id: str | None, retrier: Retrier
     ) -> tuple[bytes, EngagePage]:
         request = engage.page_request(self._project.query_url, query, page, session_id)
-        response = self._send(request, self.queries, retrier, session_page=session_id is not None)
-        body = self._transport.read(response, request.what)
+        with self._send(request, self.queries, retrier, session_page=session_id is not None) as answer:
+            advice = "ask for smaller pages (page_size), or raise max_page_mb"
+            body = b"".join(answer.blocks(self._limits.max_page_mb, advice, framed=False))
         return body, engage.parse_page(
             body,
             page,
@@ -215,7 +219,7 @@ class MixpanelClient:
         retrier: Retrier | None,
         *,
         session_page: bool = False,
-    ) -> requests.Response:
+    ) -> Answer:
         """The one way out: the ledger is asked first, and told what the server says of limits."""
         ticket = account.take(request.what, session_page=session_page)
         try:
@@ -223,8 +227,10 @@ class MixpanelClient:
         except QuotaError as error:
             error.retry_after = ticket.refused(error.retry_after)
             raise
-        except (UnreachableError, Cancelled, KnownRefusalError):
-            ticket.refund()
+        except (UnreachableError, Cancelled, KnownRefusalError) as error:
+            # The server has counted one that it was about to answer.
+            if not isinstance(error, CancelledInFlightError):
+                ticket.refund()
             raise
         finally:
             if retrier is not None:

@@ -23,6 +23,10 @@ from mixpanel_assets.mixpanel.server_text import NO_SECRETS, ServerText
 _MOST_SESSION_CHARACTERS = 1_000
 
 
+# The only compression whose end can be told.
+_GZIP = {"Accept-Encoding": "gzip"}
+
+
 class MalformedPageError(TransientError):
     """A page came under HTTP 200 and is not what was asked for."""
 
@@ -161,7 +165,7 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
     form = query.form()
     if session_id is not None:
         form |= {"session_id": session_id, "page": str(page)}
-    return Request(QUERIES, "POST", f"{query_url}/engage", what=f"page {page}", form=form)
+    return Request(QUERIES, "POST", f"{query_url}/engage", what=f"page {page}", form=form, headers=_GZIP)
 
 
 def parse_page(

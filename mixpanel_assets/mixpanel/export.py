@@ -5,28 +5,18 @@ complete, and when it ends with a whole line. What the lines say is event_lines.
 """
 
 import json
-import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import requests
-import urllib3
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
-
-from mixpanel_assets.errors import Cancelled, ConfigurationError, TransientError
+from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.mixpanel.answer import Answer, BrokenAnswerError, TooLargeError
 from mixpanel_assets.mixpanel.apis import EXPORTS
 from mixpanel_assets.mixpanel.http import Request
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PropertyFilter
-from mixpanel_assets.mixpanel.server_text import NO_SECRETS, ServerText
-
-# Each block is a turn at the interpreter lock: with a quarter of this three exports at once take a third longer.
-_BLOCK = 1 << 20
-_ANY_GZIP = isal_zlib.MAX_WBITS | 16
+from mixpanel_assets.mixpanel.request_limits import DEFAULT_LIMITS, MB, RequestLimits
 
 
-class BrokenExportError(TransientError):
+class BrokenExportError(BrokenAnswerError):
     """An export that is not whole, whatever its status said."""
 
 
@@ -94,72 +84,30 @@ def export_request(export_url: str, query: EventsQuery, from_date: str, to_date:
     )
 
 
-def save_body(
-    response: requests.Response, what: str, file: Sink, stop: threading.Event, texts: ServerText = NO_SECRETS
-) -> int:
-    """Write the body to a file as it comes, and close the response. Returns the number of lines.
-
-    `texts` are those of the server.
+def save_body(answer: Answer, file: Sink, limits: RequestLimits = DEFAULT_LIMITS) -> int:
+    """Write the body to a file as it comes, and close the answer. Returns the number of lines.
 
     Raises:
-        BrokenExportError: the body broke off, or nothing proves that it did not.
+        BrokenAnswerError: the body broke off, or nothing proves that it did not.
+        TooSlowError: it did not come in time.
+        TooLargeError: it, or a line of it, is larger than is allowed.
         Cancelled: the run was asked to end.
     """
-    lines, last = 0, b"\n"
-    with response:
-        for block in _content(response, what, texts):
-            if stop.is_set():
-                raise Cancelled(f"{what}: cancelled while it came")
+    lines, last, line_bytes = 0, b"\n", 0
+    with answer:
+        for block in answer.blocks(limits.max_export_mb, "ask for fewer days, or raise max_export_mb", framed=True):
+            ends = block.count(b"\n")
+            first = block.find(b"\n") if ends else len(block)
+            longest = line_bytes + first
+            if longest > limits.max_line_mb * MB:
+                raise TooLargeError(
+                    f"{answer.what}: line {lines + 1} is longer than {limits.max_line_mb} MB: is this an export? If it "
+                    "is, raise max_line_mb"
+                )
+            line_bytes = len(block) - block.rfind(b"\n") - 1 if ends else longest
             file.write(block)
-            lines += block.count(b"\n")
+            lines += ends
             last = block[-1:]
     if last != b"\n":
-        raise BrokenExportError(f"{what}: the export broke off amid line {lines + 1}")
+        raise BrokenExportError(f"{answer.what}: the export broke off amid line {lines + 1}")
     return lines
-
-
-def _content(response: requests.Response, what: str, texts: ServerText) -> Iterator[bytes]:
-    try:
-        yield from _decoded(response, what, texts)
-    # ValueError is what urllib3 leaves of a chunk with a negative size.
-    except (urllib3.exceptions.HTTPError, IsalError, ValueError) as error:  # type: ignore[misc]  # its stub: no class
-        raise BrokenExportError(f"{what}: the export broke off: {texts.quoted(str(error))}") from None
-
-
-def _decoded(response: requests.Response, what: str, texts: ServerText) -> Iterator[bytes]:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    # Not response.iter_content: it takes a gzip stream that stops early for a complete one.
-    blocks = response.raw.stream(_BLOCK, decode_content=False)
-    chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-    # The length as urllib3 holds the body to it: none where Content-Length is no number, or a negative one.
-    framed = chunked or response.raw.length_remaining is not None
-    if not framed:
-        raise BrokenExportError(f"{what}: the answer has neither length nor chunks, so its end cannot be told")
-    if encoding == "gzip":
-        return _unzipped(blocks, what)
-    if encoding not in ("", "identity"):
-        raise BrokenExportError(
-            f"{what}: the answer is compressed as {texts.quoted(encoding)}, which was not asked for"
-        )
-    return (block for block in blocks if block)
-
-
-def _unzipped(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    """The content of one or more gzip members, none for an empty body; the checksum of each is verified."""
-    member = isal_zlib.decompressobj(_ANY_GZIP)
-    begun = False
-    for block in blocks:
-        data = block
-        while data:
-            if member.eof:
-                member, begun = isal_zlib.decompressobj(_ANY_GZIP), False
-            plain = member.decompress(data, _BLOCK)
-            begun = True
-            if plain:
-                yield plain
-            data = member.unused_data if member.eof else member.unconsumed_tail
-    while begun and not member.eof:
-        plain = member.decompress(member.unconsumed_tail, _BLOCK)
-        if not plain:
-            raise BrokenExportError(f"{what}: the compressed answer stops before its end")
-        yield plain

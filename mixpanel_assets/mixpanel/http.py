@@ -7,6 +7,7 @@ retry.py's; what a good body means is engage.py's and export.py's.
 import http.client
 import re
 import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,16 +28,16 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.mixpanel import rate_limits
-from mixpanel_assets.mixpanel.apis import Api, own_words
+from mixpanel_assets.mixpanel.answer import Answer, TooSlowError, ended, silent
+from mixpanel_assets.mixpanel.apis import EXPORTS, Api, own_words
+from mixpanel_assets.mixpanel.connections import OneAtATimeSession
 from mixpanel_assets.mixpanel.json_text import Text, read_string
 from mixpanel_assets.mixpanel.project import Project
-from mixpanel_assets.mixpanel.send_turn import TurnAdapter
+from mixpanel_assets.mixpanel.request_limits import DEFAULT_LIMITS, RequestLimits, Times
+from mixpanel_assets.mixpanel.request_watch import RequestWatch
 from mixpanel_assets.mixpanel.served_days import edge_refused
 from mixpanel_assets.mixpanel.server_text import ServerText, reason_in, words_of
 
-CONNECT_TIMEOUT_SECONDS = 10.0
-# Mixpanel's own client waits as long; a large page or a cold export may take a minute before its first byte.
-READ_TIMEOUT_SECONDS = 120.0
 # How urllib3 begins its messages: which object, not what happened.
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
 # An error body is read up to here and no further: it is only quoted.
@@ -51,7 +52,7 @@ class UnreachableError(TransientError):
     """No connection to the host has come about yet: wrong name, no network, or nobody listens."""
 
 
-class ServerTimeoutError(TransientError):
+class ServerTimeoutError(TooSlowError):
     """Mixpanel gave up on the query itself; a smaller one may succeed."""
 
 
@@ -86,57 +87,62 @@ class Transport:
     def __init__(
         self,
         project: Project,
-        connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
-        read_timeout: float = READ_TIMEOUT_SECONDS,
+        limits: RequestLimits = DEFAULT_LIMITS,
+        stop: threading.Event | None = None,
     ) -> None:
         self._project = project
         self.texts = ServerText(project.secret)
-        self._timeout = (connect_timeout, read_timeout)
+        self._limits = limits
+        self._stop = stop or threading.Event()
         self._idle: deque[requests.Session] = deque()
         self._answered: set[str] = set()
 
-    def send(self, request: Request, heard: Heard = lambda status, limits: None) -> requests.Response:
-        """Send once. The response's body is not read yet: the caller reads it and closes the response.
+    def send(self, request: Request, heard: Heard = lambda status, limits: None) -> Answer:
+        """Send once. The answer's body is not read yet: the caller reads it and closes the answer.
 
         `heard` is told the status of whatever answer comes, and what its headers say about limits.
 
         Raises:
             MixpanelError: the subclass says whether to retry, wait, start over or stop.
+            Cancelled: the run was asked to end.
         """
+        times = self._limits.times(of_export=request.api is EXPORTS)
+        watch = RequestWatch(times.whole, self._stop)
         try:
-            with self._session() as session:
+            response = self._send(request, watch, times)
+            self._answered.add(_host(request.url))
+            heard(response.status_code, rate_limits.parse(response.headers))
+            if response.status_code == 200:
+                return Answer(response, request.what, watch, times, self.texts)
+            with response:
+                raise self._status_error(response, request)
+        except BaseException:
+            watch.end()
+            raise
+
+    def _send(self, request: Request, watch: RequestWatch, times: Times) -> requests.Response:
+        try:
+            with self._session() as session, watch.begin():
                 # HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE hold where TLS hides the credentials from the proxy; one
                 # for plain http would see them. .netrc replaces none: requests asks it only where no auth is set.
                 session.trust_env = urlsplit(request.url).scheme == "https"
-                response = session.request(
+                return session.request(
                     request.method,
                     request.url,
                     params={**self._project.params, **request.params},
                     data=request.form,
                     headers=dict(request.headers),
-                    timeout=self._timeout,
+                    timeout=(self._limits.connect_timeout_seconds, times.silence),
                     allow_redirects=False,
                     stream=True,
                 )
         # Not only of requests: a missing file of certificates, a bad address, and what it lets through of urllib3.
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            if watch.is_late or watch.is_cancelled:
+                raise ended(request.what, watch, times) from None
+            if isinstance(error, requests.exceptions.ReadTimeout):
+                raise silent(request.what, times) from None
             raise self._network_error(error, request.url, request.what) from None
-        self._answered.add(_host(request.url))
-        heard(response.status_code, rate_limits.parse(response.headers))
-        if response.status_code == 200:
-            return response
-        with response:
-            raise self._status_error(response, request)
-
-    def read(self, response: requests.Response, what: str) -> bytes:
-        """The whole body, decoded; a body that breaks off is a TransientError."""
-        try:
-            with response:
-                return response.content
-        except requests.RequestException as error:
-            raise self._network_error(error, response.url, what) from None
-        except ValueError as error:  # What urllib3 leaves of a chunk with a negative size.
-            raise TransientError(f"{what}: the connection broke off ({self.texts.quoted(str(error))})") from None
 
     def _network_error(self, error: Exception, url: str, what: str) -> MixpanelError:
         """The error of ours for an exception of the HTTP library."""
@@ -158,8 +164,6 @@ class Transport:
                 f"{what}: the TLS certificate of {host} was refused: {cause}: if your network inspects TLS, name its "
                 "certificate in REQUESTS_CA_BUNDLE"
             )
-        if isinstance(error, requests.exceptions.ReadTimeout):
-            return TransientError(f"{what}: no answer within {self._timeout[1]:g} s")
         if host not in self._answered and _never_connected(error):
             by_proxy = isinstance(error, requests.exceptions.ProxyError)
             suspects = "the proxy" if by_proxy else "network, MP_REGION and MP_*_URL"
@@ -198,12 +202,10 @@ class Transport:
             self._idle.append(session)
 
     def _new_session(self) -> requests.Session:
-        session = _Session()
+        session = OneAtATimeSession()
         # As bytes: text that is not Latin-1, such as a pasted curly quote, would raise instead of being refused.
         session.auth = HTTPBasicAuth(self._project.username.encode(), self._project.secret.encode())
         session.headers["User-Agent"] = "mixpanel-assets"
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, TurnAdapter())
         return session
 
     def _status_error(self, response: requests.Response, request: Request) -> MixpanelError:
@@ -217,15 +219,6 @@ class Transport:
             error_type = ServerTimeoutError if status == 504 else TransientError
             return error_type(f"{what}: Mixpanel answered {status}: {text}", limits.retry_after)
         return _refusal(status, text, request)
-
-
-class _Session(requests.Session):
-    """A session that looks at no redirect: else it would read the body, whatever its size, and the address, which need
-    not be one.
-    """
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
 
 
 def error_in_body(members: Mapping[str, Text], what: str, texts: ServerText) -> MixpanelError | None:

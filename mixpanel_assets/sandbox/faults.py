@@ -26,6 +26,10 @@ and is not used up, happens to it.
     gzip-cut             a gzip stream cut inside correct framing                           keep
     no-framing           neither length nor chunks: cut, and closed as if complete          keep (1.0: whole)
     trickle              the true answer, its body spread over `seconds`
+    trickle-head         the true answer, its status line and headers spread over `seconds`
+    huge-page:200        200 MB that pack well: a page of one profile
+    huge-line:200        the same: an export of one event
+    huge-export:200      the same: an export of usual events
     cut                  the body cut anywhere, correct framing                             keep
     line-cut             the body cut at a line end, correct framing                        keep
     terminated-early     line-cut, then the line "terminated early"                         keep, body
@@ -56,7 +60,8 @@ from typing import Any
 from mixpanel_assets.sandbox.wire import Damage
 
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
-    *("gzip-cut", "no-framing", "trickle", "two-lengths"),
+    *("gzip-cut", "no-framing", "trickle", "trickle-head", "two-lengths"),
+    *("huge-page", "huge-line", "huge-export"),
 }
 LINES = frozenset({"cut", "line-cut", "terminated-early", "error-line"})
 ERRORS = frozenset({"timeout-error", "auth-error", "date-error", "session-lost"})
@@ -71,7 +76,9 @@ _WORDS = {
     "total": {"missing", "growing", "shrinking"},
     "session": {"null", "missing", "empty", "long", "other", "number"},
 }
-_NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size", "session", "page-number", "project"})
+_NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size", "session", "page-number", "project"}) | {
+    *("huge-page", "huge-line", "huge-export"),
+}
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ class Fault:
     @property
     def damage(self) -> Damage | None:
         """What it does on the wire."""
-        return Damage(self.kind, self.keep, self.seconds) if self.kind in WIRE else None
+        return Damage(self.kind, self.keep, self.seconds, self.number(0)) if self.kind in WIRE else None
 
     def _argument_is_good(self) -> bool:
         if not self.argument:

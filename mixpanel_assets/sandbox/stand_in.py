@@ -203,7 +203,7 @@ class Sandbox:
         if fault is None:
             return self._true_reply(call, None)
         call.fault, call.damage = fault.do, fault.damage
-        time.sleep(0 if fault.kind == "trickle" else fault.seconds)
+        time.sleep(0 if fault.kind in ("trickle", "trickle-head") else fault.seconds)
         if fault.kind == "session-lost":
             self._engage.forget(call.params.get("session_id", ""))
         reply = instead(fault, call.request, self._gate.quota(call.endpoint)) or self._true_reply(call, fault)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
 
+from mixpanel_assets.sandbox import huge
 from mixpanel_assets.sandbox.bodies import gzip_blocks, gzip_size, plain_blocks, plain_size
 from mixpanel_assets.sandbox.replies import Reply
 
@@ -29,6 +30,7 @@ class Damage:
     kind: str
     keep: float = 0.5
     seconds: float = 0.0
+    megabytes: int = 0
 
 
 @dataclass
@@ -43,6 +45,9 @@ class Wire:
         if damage is not None and damage.kind == "drop":
             self.leaving(0)
             return self._hang_up()
+        if damage is not None and damage.kind in huge.KINDS:
+            self._start(reply, zipped=True, size=None)
+            return self._send_chunks(huge.blocks(damage.kind, damage.megabytes))
         zipped = self._is_zipped(reply, accepts_gzip=accepts_gzip, damage=damage)
         blocks = gzip_blocks(reply.pieces) if zipped else plain_blocks(reply.pieces)
         if damage is not None:
@@ -104,7 +109,12 @@ class Wire:
         if damage.kind == "two-lengths":
             reply = replace(reply, headers={**reply.headers, "Content-Length": str(len(body) + 1)})
             self._start(reply, zipped=zipped, size=len(body))
-            return self._send_sized([body], len(body))
+            self._send_sized([body], len(body))
+            return self._hang_up()
+        if damage.kind == "trickle-head":
+            self._trickle(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", damage.seconds)
+            self._write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+            return self._hang_up()
         if damage.kind == "trickle":
             self._start(reply, zipped=zipped, size=len(body))
             return self._trickle(body, damage.seconds)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
+from mixpanel_assets.mixpanel.answer import TooSlowError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.export import BrokenExportError, EventsQuery
-from mixpanel_assets.mixpanel.http import ServerTimeoutError
 from mixpanel_assets.mixpanel.retry import Retrier
 from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, ServedDays, Unserved, narrower, shifted
 from mixpanel_assets.staging import event_columns, event_lines
@@ -24,7 +24,7 @@ Range = tuple[str, str]
 
 
 class TooMuchAtOnceError(FatalError):
-    """Mixpanel ran out of time on a range of several days: fewer may succeed."""
+    """Time ran out, Mixpanel's or ours, on a range of several days: fewer may succeed."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
     with folder.new_file() as (file, stream), folder.new_name() as columns:
         try:
             lines = client.save_export(wanted.query, wanted.from_date, wanted.to_date, stream, retrier)
-        except ServerTimeoutError as error:
+        except TooSlowError as error:
             if wanted.from_date == wanted.to_date:
                 raise
             raise TooMuchAtOnceError(str(error)) from None
