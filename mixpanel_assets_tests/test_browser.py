@@ -3,9 +3,12 @@
 MIXPANEL_ASSETS_SCREENSHOTS=1 renews the pictures of README in `.readme`.
 """
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets_tests.dagster_dev import REPOSITORY, dagster_dev
@@ -39,6 +43,14 @@ _FIVE_SEEN = """() => {
     window.most = Math.max(window.most || 0, shown ? Number(shown[1]) : 0);
     return window.most >= 5;
 }"""
+_HOSTILE = (
+    "see www.evil.example or https://evil.example/a, me@evil.example | ![p](http://evil.example/p.png) "
+    "<img src=http://evil.example/p.png> <b>bold</b> [l](http://evil.example) `c` **b** \\\\| <https://evil.example> ``"
+)
+# Elements that only that text can have made.
+_FOREIGN = """() => [...document.querySelectorAll("a, img, b, strong, em")]
+    .filter(found => /evil.example/.test(found.href || found.src) || /^b(old)?$/.test(found.textContent))
+    .map(found => found.outerHTML)"""
 _CONFIG = """ops:
   mixpanel__profiles:
     config:
@@ -92,6 +104,55 @@ def test_materialize_fail_retry_and_schedule(tmp_path: Path) -> None:
         _see_that_nothing_failed(ui)
         _turn_schedule_on(ui)
         assert not sandbox.errors
+
+
+def test_no_text_of_a_server_becomes_a_link_a_picture_or_markup(tmp_path: Path) -> None:
+    """Red without code in tables and in descriptions of checks, and without the space in addresses (the log)."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    faults = [Fault("engage", "status:403", page=2, times=1, body=json.dumps({"error": _HOSTILE}))]
+    population = Population(profiles=30, seed=7)
+    population.add("x", {_HOSTILE: 1})
+    with (
+        Sandbox(population, page_size=10, faults=faults) as sandbox,
+        dagster_dev(tmp_path, "mixpanel_assets_tests.every_minute", sandbox.environment) as url,
+        _browser() as page,
+    ):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        environment = {**os.environ, **sandbox.environment, "DAGSTER_HOME": str(tmp_path)}
+        ui = Ui(page, url)
+        _materialize(environment, "mixpanel/profiles")
+        _see_no_markup(ui, "/assets/mixpanel/profiles?view=events", "seconds waited")
+        _see_no_markup(ui, f"/runs/{_latest_run(url)}?levels=error", "failed: page 2")
+        _materialize(environment, "mixpanel/profiles", "mixpanel/profile_properties")
+        population.replace("x", {})
+        _materialize(environment, "mixpanel/profiles", "mixpanel/profile_properties")
+        _see_no_markup(ui, "/assets/mixpanel/profile_properties?view=events", "different values")
+        _see_no_markup(ui, "/assets/mixpanel/profile_properties?view=checks", ": gone")
+        assert not [address for address in asked if "evil.example" in address]
+
+
+def _see_no_markup(ui: Ui, path: str, words: str) -> None:
+    """Open a page that shows the hostile text beside these words."""
+    ui.open(path)
+    shown, button = ui.page.get_by_text(words).first, ui.page.get_by_text("Show Markdown").first
+    shown.or_(button).first.wait_for()
+    if not shown.is_visible():  # A long one is shown on request.
+        button.click()
+    ui.page.get_by_text("www.evil.example").first.wait_for()
+    assert ui.page.evaluate(_FOREIGN) == [], path
+
+
+def _materialize(environment: dict[str, str], *assets: str) -> None:
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mixpanel_assets.definitions"]
+    for asset in assets:
+        subprocess.run([*command, "--select", asset], env=environment, capture_output=True, check=False)
+
+
+def _latest_run(url: str) -> str:
+    query = "{ runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
+    answer = requests.post(f"{url}/graphql", json={"query": query}, timeout=30).json()
+    return str(answer["data"]["runsOrError"]["results"][0]["runId"])
 
 
 @contextmanager

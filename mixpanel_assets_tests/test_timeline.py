@@ -68,9 +68,24 @@ def test_any_sync_can_be_drawn(spans: list[tuple[float, float, bool]]) -> None:
 
 
 def test_a_cell_stays_text() -> None:
-    """Red without the backslashes: a server's answer would become a picture that the UI loads."""
-    made = markdown.table(["reason"], [["![x](http://evil/x.png) | `a`\n# b <img src=x>"]])
-    assert made.splitlines()[2] == r"| \!\[x\]\(http:" + "\u200b" + r"//evil/x.png\) \| \`a\` \# b \<img src=x\> |"
+    """What a browser makes of it is test_browser.py's."""
+    cells: list[str | float] = [
+        "![x](http://evil/x.png) | `a`\n# b <img src=x>",
+        "``x`` \u202e",
+        "`",
+        r"a\|b\\|c",
+        "",
+        1.5,
+    ]
+    made = markdown.table(["reason"], [[cell] for cell in cells])
+    assert made.splitlines()[2:] == [
+        r"| ``![x](http://evil/x.png) \| `a` # b <img src=x>`` |",
+        r"| ``` ``x`` \u202e ``` |",
+        "| `` ` `` |",
+        r"| `a\\\|b\\\|c` |",
+        "|  |",
+        "| 1.5 |",
+    ]
 
 
 def test_a_long_table_is_cut() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
+from mixpanel_assets.reports import markdown
 
 
 def _steady(asset: dg.AssetKey, name: str) -> dg.AssetChecksDefinition:
@@ -17,8 +18,12 @@ def _steady(asset: dg.AssetKey, name: str) -> dg.AssetChecksDefinition:
         said = _said(context.instance, asset)
         if said is None:
             return dg.AssetCheckResult(passed=False, description=f"{asset.to_user_string()} was never materialized")
-        words = [f"{each['property']}: {each['from']} became {each['to']}" for each in said["retyped_properties"] or []]
-        words += [f"{gone}: gone" for gone in said["gone_properties"] or []]
+        words = [
+            f"{markdown.code(each['property'])}: {each['from']} became {each['to']}"
+            for each in said["retyped_properties"] or []
+        ]
+        # The UI reads a description as Markdown.
+        words += [f"{markdown.code(gone)}: gone" for gone in said["gone_properties"] or []]
         return dg.AssetCheckResult(
             passed=not words,
             severity=dg.AssetCheckSeverity.WARN,

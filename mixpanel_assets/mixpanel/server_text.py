@@ -31,6 +31,7 @@ _WHITE_SPACE = re.compile("[ \t\r\n\xa0\u2000-\u200a\u202f\u205f\u3000]+")
 _TITLE = re.compile(r"<(title|h1)\b[^>]{0,200}>(.{0,1000}?)</\1", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]{0,1000}>")
 _LOOKS_LIKE_MARKUP = re.compile(r"\s*<[!?a-z]", re.IGNORECASE)
+_BEFORE_ADDRESS = re.compile(r"(?<=\w):(?=//)")
 # Where servers put their words, the most telling first.
 _REASONS = ("error", "message", "detail")
 # A secret that is any shorter stands in too many words to be looked for in encodings.
@@ -83,8 +84,10 @@ class ServerText:
         self._readable = re.compile(f"{_READABLE}{{{least},}}")
 
     def quoted(self, text: str) -> str:
-        """For an error: redacted, visible, on one line, cut. Redacted first: half a secret would not be found."""
-        return one_line(self.redacted(text))
+        """For an error: redacted, visible, on one line, cut, and without addresses that a terminal or the UI would make
+        links. Redacted first: half a secret would not be found.
+        """
+        return one_line(_BEFORE_ADDRESS.sub(": ", self.redacted(text)))
 
     def kept(self, text: str) -> str:
         """For what is kept whole, such as a row that is set aside: redacted and visible."""

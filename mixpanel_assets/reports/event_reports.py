@@ -197,7 +197,7 @@ def _failures_table(failed: Sequence[RangeResult]) -> str:
             part.to_date,
             part.error or "",
             len(part.attempts),
-            f"{sum(attempt.wait_seconds for attempt in part.attempts):.1f}",
+            round(sum(attempt.wait_seconds for attempt in part.attempts), 1),
         )
         for part in failed
     )

@@ -108,7 +108,7 @@ def _failures_table(failed: Sequence[PageResult]) -> str:
             result.page_index,
             (result.error or "").removeprefix(f"page {result.page_index}: "),
             len(result.attempts),
-            f"{_waited(result):.1f}",
+            round(_waited(result), 1),
         )
         for result in failed
     )

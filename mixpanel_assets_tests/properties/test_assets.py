@@ -84,7 +84,7 @@ def test_drift_is_told_and_warned_of(pipeline: Pipeline) -> None:
     assert (metadata["new_properties"], metadata["gone_properties"]) == (["$name"], ["$city"])
     assert metadata["retyped_properties"] == [{"property": "$created", "from": "TIMESTAMP", "to": "VARCHAR"}]
     # Red when the check does not look at both lists.
-    assert verdict(result) == (False, "$created: TIMESTAMP became VARCHAR; $city: gone")
+    assert verdict(result) == (False, "`$created`: TIMESTAMP became VARCHAR; `$city`: gone")
 
 
 def test_too_little_memory_is_said_in_one_line_and_changes_nothing(pipeline: Pipeline) -> None:
