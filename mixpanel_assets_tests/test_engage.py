@@ -7,6 +7,7 @@ import pytest
 
 from mixpanel_assets.errors import ConfigurationError, MixpanelError, RestartError, TransientError
 from mixpanel_assets.mixpanel.engage import MalformedPageError, ProfileQuery, page_request, parse_page
+from mixpanel_assets.mixpanel.server_text import ServerText
 
 ROW = {"$distinct_id": "a", "$properties": {"x": 1}}
 
@@ -132,6 +133,12 @@ def test_a_total_that_is_no_count_is_no_total(total: str) -> None:
 )  # fmt: skip
 def test_what_is_a_session(told: Any, session_id: str | None) -> None:
     assert parse_page(body(session_id=told), 1).session_id == session_id
+
+
+@pytest.mark.parametrize("told", ["s3cret-marker", "of czNjcmV0LW1hcmtlcg==", "s3cret%2dmarker"])
+def test_a_session_that_holds_the_secret_is_none(told: str) -> None:
+    """Red when it is kept: it would be in staged files and in metadata."""
+    assert parse_page(body(session_id=told), 0, texts=ServerText("s3cret-marker")).session_id is None
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def parse_page(
         raise MalformedPageError(f"{what}: the answer has no results") from None
     _refuse_another(members, "page", str(page), what)
     _refuse_another(members, "project_id", project_id, what)
-    served_session = _session_id(members)
+    served_session = _session_id(members, texts)
     if session_id is not None and served_session not in (None, session_id):
         raise MalformedPageError(f"{what}: the server sent a page of another session")
     if not kept.keeps_all:
@@ -270,12 +270,14 @@ def _refuse_another(members: dict[str, json_text.Text], name: str, asked: str | 
         raise MalformedPageError(f"{what}: the server sent {name.removesuffix('_id')} {said[:20]} instead")
 
 
-def _session_id(members: dict[str, json_text.Text]) -> str | None:
-    """The session of a page, as text whatever it was; what could be none (null, empty, absurdly long) is None."""
+def _session_id(members: dict[str, json_text.Text], texts: ServerText) -> str | None:
+    """The session of a page, as text whatever it was; what could be none (null, empty, absurdly long) is None, and so is
+    what holds the credentials: it would be noted and shown.
+    """
     member = members.get("session_id", json_text.Text(b"null"))
     session_id = json_text.read_string(member) or json_text.read_whole_number(member)
     usable = session_id is not None and session_id.strip() and len(session_id) <= _MOST_SESSION_CHARACTERS
-    return session_id if usable else None
+    return session_id if usable and texts.redacted(str(session_id)) == session_id else None
 
 
 def _number(members: dict[str, json_text.Text], name: str) -> int | None:
