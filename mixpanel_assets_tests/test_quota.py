@@ -559,6 +559,22 @@ def test_a_full_hour_is_asked_about_once_and_what_the_server_says_is_learned(san
     client.close()
 
 
+def test_exports_that_wait_for_their_turn_hear_of_a_refusal(sandbox: Sandbox) -> None:
+    """Red without `check_not_refused`: all ten had been entered before the first was refused, and went. The first three
+    need no turn, and may go before the answer is there."""
+    sandbox.faults = [Fault("export", "limited:window", times=None)]
+    client = client_of(Ledger())
+    errors = []
+    with ThreadPoolExecutor(10) as threads:
+        days = [f"2026-01-{number:02d}" for number in range(1, 11)]
+        asked = [threads.submit(client.save_export, EventsQuery(), day, day, io.BytesIO()) for day in days]
+        errors = [each.exception() for each in asked]
+    assert all(isinstance(error, QuotaError) and error.retry_after for error in errors)
+    assert 1 <= len(sandbox.journal.requests) <= 3
+    assert client.exports.standing().wait_for(1) == pytest.approx(MINUTE, abs=10), "one refusal, not ten"
+    client.close()
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -22,7 +22,7 @@ from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.mixpanel.http import BadRequestError, Request, Transport, UnreachableError
 from mixpanel_assets.mixpanel.project import Project
 from mixpanel_assets.mixpanel.property_filter import SievedLines
-from mixpanel_assets.mixpanel.quota import Account, Ledger
+from mixpanel_assets.mixpanel.quota import Account, Ledger, NotSentError
 from mixpanel_assets.mixpanel.request_limits import DEFAULT_LIMITS, RequestLimits
 from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.mixpanel.served_days import KnownRefusalError, ServedDays
@@ -164,6 +164,7 @@ class MixpanelClient:
         def turn() -> Iterator[None]:
             with self._export_starts.turn(self._stop):
                 # Others may have been refused meanwhile.
+                self.exports.check_not_refused(request.what)
                 self.served_days.check((from_date, to_date), request.what)
                 yield
 
@@ -224,6 +225,9 @@ class MixpanelClient:
         ticket = account.take(request.what, session_page=session_page)
         try:
             return self._transport.send(request, ticket.heard)
+        except NotSentError:
+            ticket.refund()
+            raise
         except QuotaError as error:
             error.retry_after = ticket.refused(error.retry_after)
             raise

@@ -196,6 +196,16 @@ class Account:
             row = connection.execute("insert into counted (account, at) values (?, ?)", [self._name, now])
             return Ticket(self, row.lastrowid, now, session_page)
 
+    def check_not_refused(self, what: str) -> None:
+        """Stop a request that waited since it was entered, while another was refused for the hour.
+
+        Raises:
+            NotSentError: as `take`.
+        """
+        with self._ledger.transaction() as connection:
+            if self._told(connection).blocked_until > self._ledger.clock():
+                raise self._too_much(what, self._standing(connection), refused=True)
+
     def standing(self) -> Standing:
         """What is left now."""
         with self._ledger.transaction() as connection:
