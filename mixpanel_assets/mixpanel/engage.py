@@ -271,8 +271,9 @@ def _refuse_another(members: dict[str, json_text.Text], name: str, asked: str | 
 
 
 def _session_id(members: dict[str, json_text.Text], texts: ServerText) -> str | None:
-    """The session of a page, as text whatever it was; what could be none (null, empty, absurdly long) is None, and so is
-    what holds the credentials: it would be noted and shown.
+    """The session of a page, as text whatever it was; what could be none (null, empty, absurdly long) is None.
+
+    So is what holds the credentials, as it would be noted and shown.
     """
     member = members.get("session_id", json_text.Text(b"null"))
     session_id = json_text.read_string(member) or json_text.read_whole_number(member)
