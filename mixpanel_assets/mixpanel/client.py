@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from mixpanel_assets import arguments
@@ -114,7 +115,15 @@ class MixpanelClient:
         query.check()
         page = arguments.whole_number("page", page)
         retrier = self.retrier(_LOG)
-        payload: dict[str, Any] = json.loads(retrier.call(lambda: self._page(query, page, session_id, retrier)[0]))
+
+        def attempt() -> bytes:
+            with self._ask(query, page, session_id, retrier) as answer:
+                body = b"".join(self._body(answer))
+            project_id = self._project.project_id
+            engage.parse_page(body, page, session_id=session_id, project_id=project_id, texts=self.texts)
+            return body
+
+        payload: dict[str, Any] = json.loads(retrier.call(attempt))
         return payload
 
     def fetch_page(
@@ -124,8 +133,10 @@ class MixpanelClient:
         session_id: str | None,
         retrier: Retrier,
         accept: Callable[[EngagePage], None] = lambda page: None,
+        folder: Path | None = None,
     ) -> EngagePage:
-        """One page, checked. `accept` raises a TransientError on a page that should be asked for again.
+        """One page, checked. `accept` raises a TransientError on a page that should be asked for again. The rows of a
+        large page lie in a file without a name in `folder`.
 
         Raises:
             MixpanelError: no good answer came, even after retries.
@@ -135,7 +146,18 @@ class MixpanelClient:
 
         def attempt() -> EngagePage:
             try:
-                parsed = self._page(query, page, session_id, retrier)[1]
+                with self._ask(query, page, session_id, retrier) as answer:
+                    parsed = engage.read_page(
+                        self._body(answer),
+                        page,
+                        query.kept,
+                        self._hash_salt,
+                        session_id=session_id,
+                        project_id=self._project.project_id,
+                        texts=self.texts,
+                        folder=folder,
+                        most_row_mb=self._limits.max_line_mb,
+                    )
             except BadRequestError as error:
                 if session_id is None:
                     raise
@@ -196,22 +218,13 @@ class MixpanelClient:
         """Close all connections."""
         self._transport.close()
 
-    def _page(
-        self, query: ProfileQuery, page: int, session_id: str | None, retrier: Retrier
-    ) -> tuple[bytes, EngagePage]:
+    def _body(self, answer: Answer) -> Iterator[bytes]:
+        advice = "ask for smaller pages (page_size), or raise max_page_mb"
+        return answer.blocks(self._limits.max_page_mb, advice, framed=False)
+
+    def _ask(self, query: ProfileQuery, page: int, session_id: str | None, retrier: Retrier) -> Answer:
         request = engage.page_request(self._project.query_url, query, page, session_id)
-        with self._send(request, self.queries, retrier, session_page=session_id is not None) as answer:
-            advice = "ask for smaller pages (page_size), or raise max_page_mb"
-            body = b"".join(answer.blocks(self._limits.max_page_mb, advice, framed=False))
-        return body, engage.parse_page(
-            body,
-            page,
-            query.kept,
-            self._hash_salt,
-            session_id=session_id,
-            project_id=self._project.project_id,
-            texts=self.texts,
-        )
+        return self._send(request, self.queries, retrier, session_page=session_id is not None)
 
     def _send(
         self,

@@ -8,16 +8,21 @@ Source: Mixpanel's Engage query API (`POST {query}/engage`, form-encoded).
 """
 
 import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from mixpanel_assets.errors import ConfigurationError, TransientError
-from mixpanel_assets.mixpanel import json_text
+from mixpanel_assets.mixpanel import json_text, page_split
+from mixpanel_assets.mixpanel.answer import TooLargeError
 from mixpanel_assets.mixpanel.apis import QUERIES
 from mixpanel_assets.mixpanel.http import Request, error_in_body
 from mixpanel_assets.mixpanel.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
+from mixpanel_assets.mixpanel.request_limits import DEFAULT_LIMITS, MB
 from mixpanel_assets.mixpanel.server_text import NO_SECRETS, ServerText
+from mixpanel_assets.mixpanel.spool import Spool
 
 # Mixpanel's have 17 characters. What is no id of a session would go out with every request, and into the metadata.
 _MOST_SESSION_CHARACTERS = 1_000
@@ -131,8 +136,8 @@ class EngagePage:
         page_size: Rows on a full page, if the server says so.
         total: Profiles in all, if the server says so.
         session_id: The session of this and all further pages.
-        rows: The profiles.
-        rejected: Rows that are none.
+        rows: The profiles; those of a large page lie in a file.
+        rejected: Rows that are none, likewise.
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
     """
 
@@ -140,8 +145,8 @@ class EngagePage:
     page_size: int | None
     total: int | None
     session_id: str | None
-    rows: tuple[ProfileRow, ...]
-    rejected: tuple[RejectedRow, ...]
+    rows: Collection[ProfileRow]
+    rejected: Collection[RejectedRow]
     repairs: int
 
     @property
@@ -198,25 +203,97 @@ def parse_page(
         rows = _rows(members["results"], texts)
     except (KeyError, ValueError):
         raise MalformedPageError(f"{what}: the answer has no results") from None
+    if not kept.keeps_all:
+        rows = [_kept(row, kept, salt) for row in rows]
+    profiles = tuple(row for row in rows if isinstance(row, ProfileRow))
+    rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
+    return _page(members, page, session_id, project_id, (profiles, rejected, repairs))
+
+
+def read_page(
+    blocks: Iterator[bytes],
+    page: int,
+    kept: PropertyFilter = KEEP_ALL,
+    salt: str = "",
+    *,
+    session_id: str | None = None,
+    project_id: str | None = None,
+    texts: ServerText = NO_SECRETS,
+    folder: Path | None = None,
+    most_row_mb: int = DEFAULT_LIMITS.max_line_mb,
+) -> EngagePage:
+    """Read a response body while it comes, like `parse_page`. The rows of a page of more than a few megabytes go to a
+    file without a name in `folder`, a few at a time and what may be kept of them; `most_row_mb`: how long one may be.
+
+    Raises:
+        MalformedPageError: the body is not a whole page, or not the one that was asked for.
+        TooLargeError: a row is longer than is allowed.
+        MixpanelError: the body reports an error.
+        OSError: the disk takes no more.
+    """
+    what = f"page {page}"
+    begun = b""
+    while len(begun) <= page_split.AT_ONCE_BYTES:
+        block = next(blocks, None)
+        if block is None:
+            return parse_page(begun, page, kept, salt, session_id=session_id, project_id=project_id, texts=texts)
+        begun += block
+    split = page_split.PageSplit(begun, blocks, most_row_mb * MB)
+    del begun, block
+    profiles, rejected, repairs = Spool(ProfileRow, folder), Spool(RejectedRow, folder), 0
+
+    def read(run: bytes) -> tuple[list[ProfileRow | RejectedRow], int]:
+        text, mended = json_text.repaired(run)
+        return _rows(text, texts, len(profiles) + len(rejected)), mended
+
+    try:
+        for rows, mended in split.runs(read):
+            repairs += mended
+            if not kept.keeps_all:
+                rows = [_kept(row, kept, salt) for row in rows]
+            profiles.add(row for row in rows if isinstance(row, ProfileRow))
+            rejected.add(row for row in rows if isinstance(row, RejectedRow))
+            del rows
+    except page_split.RowTooLargeError:
+        raise TooLargeError(
+            f"{what}: a row is longer than {most_row_mb} MB: is this a page? If it is, raise max_line_mb"
+        ) from None
+    except ValueError as error:
+        raise MalformedPageError(
+            f"{what}: the answer is not whole JSON (in {split.bytes_read} bytes): {error}"
+        ) from None
+    failure = error_in_body(split.members, what, texts)
+    if failure is not None:
+        raise failure
+    return _page(split.members, page, session_id, project_id, (profiles, rejected, repairs))
+
+
+def _page(
+    members: dict[str, json_text.Text],
+    page: int,
+    session_id: str | None,
+    project_id: str | None,
+    content: tuple[Collection[ProfileRow], Collection[RejectedRow], int],
+) -> EngagePage:
+    what = f"page {page}"
     _refuse_another(members, "page", str(page), what)
     _refuse_another(members, "project_id", project_id, what)
     served_session = _session_id(members, texts)
     if session_id is not None and served_session not in (None, session_id):
         raise MalformedPageError(f"{what}: the server sent a page of another session")
-    if not kept.keeps_all:
-        rows = [_kept(row, kept, salt) for row in rows]
+    rows, rejected, repairs = content
     return EngagePage(
         page=page,
         page_size=_number(members, "page_size"),
         total=_number(members, "total"),
         session_id=served_session,
-        rows=tuple(row for row in rows if isinstance(row, ProfileRow)),
-        rejected=tuple(row for row in rows if isinstance(row, RejectedRow)),
+        rows=rows,
+        rejected=rejected,
         repairs=repairs,
     )
 
 
-def _rows(results: json_text.Text, texts: ServerText) -> list[ProfileRow | RejectedRow]:
+def _rows(results: json_text.Text | bytes, texts: ServerText, first: int = 0) -> list[ProfileRow | RejectedRow]:
     """The rows of a page: at once if all are usual ones (3 ms for a page of 700 kB), else each for itself (8 ms).
 
     Raises:
@@ -228,7 +305,7 @@ def _rows(results: json_text.Text, texts: ServerText) -> list[ProfileRow | Rejec
         usual = []
     if usual and all(properties.startswith("{") for _, properties in usual):
         return [ProfileRow(distinct_id, properties) for distinct_id, properties in usual]
-    return [_profile(number, text, texts) for number, text in enumerate(json_text.read_array(results))]
+    return [_profile(number, text, texts) for number, text in enumerate(json_text.read_array(results), first)]
 
 
 def _profile(number: int, text: json_text.Text, texts: ServerText) -> ProfileRow | RejectedRow:

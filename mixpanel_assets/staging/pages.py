@@ -130,6 +130,10 @@ _snapshot = msgspec.json.Decoder(Snapshot)
 _page_result = msgspec.json.Decoder(PageResult)
 
 
+# Lines are written so many at a time: most pages in one go.
+_BLOCK_CHARACTERS = 2_000_000
+
+
 class SnapshotFolder:
     """The files of one snapshot."""
 
@@ -149,22 +153,20 @@ class SnapshotFolder:
         """Stage the rows of a page; the result's manifest is written last."""
         self._make()
         rows_file = self.rows_file(page.page)
-        lines = _lines(
-            _Line(page.page, number, row.distinct_id, row.properties) for number, row in enumerate(page.rows)
-        )
-        write_whole(rows_file, lines)
+        measured = _Measured()
+        write_whole(rows_file, measured.of(_line_blocks(page)))
         if page.rejected:
             rejected = (
                 {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
                 for row in page.rejected
             )
-            write_whole(self.rejected_file(page.page), _lines(rejected))
+            write_whole(self.rejected_file(page.page), (_lines([row]) for row in rejected))
         result = PageResult(
             page_index=page.page,
             rows=len(page.rows),
-            bytes=len(lines),
-            longest_line=max(map(len, lines.split(b"\n"))),
-            digest=hashlib.sha256(lines).hexdigest(),
+            bytes=measured.bytes,
+            longest_line=measured.longest_line,
+            digest=measured.digest.hexdigest(),
             ids_digest=_digest_of_ids(page),
             total=page.total,
             rejected=len(page.rejected),
@@ -261,6 +263,35 @@ def sweep(root: Path) -> None:
             continue
 
 
+class _Measured:
+    """What is told of staged lines, measured while they are written."""
+
+    def __init__(self) -> None:
+        self.bytes = self.longest_line = 0
+        self.digest = hashlib.sha256()
+
+    def of(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.bytes += len(block)
+            self.longest_line = max(self.longest_line, *map(len, block.split(b"\n")))
+            self.digest.update(block)
+            yield block
+
+
+def _line_blocks(page: EngagePage) -> Iterator[bytes]:
+    """The rows as lines, some megabytes at a time."""
+    lines: list[_Line] = []
+    size = 0
+    for number, row in enumerate(page.rows):
+        lines.append(_Line(page.page, number, row.distinct_id, row.properties))
+        size += len(row.properties or "")
+        if size > _BLOCK_CHARACTERS:
+            yield _lines(lines)
+            lines, size = [], 0
+    if lines:
+        yield _lines(lines)
+
+
 def _digest_of_ids(page: EngagePage) -> str:
     return hashlib.sha256("\n".join(sorted(row.distinct_id for row in page.rows)).encode()).hexdigest()
 
@@ -277,12 +308,13 @@ def read_manifest(file: Path, decoder: "msgspec.json.Decoder[T]") -> T | None:
         return None
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """A file that appears under its name when all of it is written."""
+def write_whole(file: Path, content: bytes | Iterable[bytes]) -> None:
+    """A file that appears under its name when all of it is written: at once, or in parts."""
     partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(file):
         try:
-            private_files.write(partial, content)
+            with private_files.open_to_write(partial) as stream:
+                stream.writelines([content] if isinstance(content, bytes) else content)
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)

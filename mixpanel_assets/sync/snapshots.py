@@ -18,7 +18,7 @@ from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery
 from mixpanel_assets.mixpanel.retry import Retrier
-from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder, new_snapshot_id, prepare
+from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder, disk_errors, new_snapshot_id, prepare
 from mixpanel_assets.sync import plans
 
 _UNCOUNTED = "the server reports no total, and the pages cannot be counted"
@@ -62,10 +62,13 @@ def fetch_page(
         return dataclasses.replace(known, lost_session=True)
     retrier = client.retrier(log)
     asked = _ask(
-        lambda: client.fetch_page(snapshot.query, page, snapshot.session_id, retrier, _of_size(snapshot.page_size)),
+        lambda place: client.fetch_page(
+            snapshot.query, page, snapshot.session_id, retrier, _of_size(snapshot.page_size), place
+        ),
         # What lies here short has been asked for once more already.
         lambda came: plans.doubt_of_page(came, due) if staged is None else None,
         retrier,
+        folder.path.parent,
     )
     return _kept(folder, page, staged, asked, retrier)
 
@@ -124,17 +127,24 @@ class _Asked:
         return self.page
 
 
-def _ask(fetch: Callable[[], EngagePage], doubt_of: Callable[[EngagePage], str | None], retrier: Retrier) -> _Asked:
+def _ask(
+    fetch: Callable[[Path], EngagePage],
+    doubt_of: Callable[[EngagePage], str | None],
+    retrier: Retrier,
+    place: Path,
+) -> _Asked:
     """A page; one that may be a fault is asked for once more."""
     try:
-        came = fetch()
+        with disk_errors(place):
+            came = fetch(place)
     except MixpanelError as error:
         return _Asked(None, error)
     doubt = doubt_of(came)
     if doubt is None or not retrier.may_ask_once_more(doubt):
         return _Asked(came)
     try:
-        again = fetch()
+        with disk_errors(place):
+            again = fetch(place)
     except MixpanelError as error:
         return _Asked(came, error)
     return _Asked(again if doubt_of(again) is None else max(came, again, key=_worth))
@@ -171,7 +181,12 @@ def _open(
 ) -> Snapshot:
     started_at = datetime.now(timezone.utc)
     retrier = client.retrier(log)
-    asked = _ask(lambda: client.fetch_page(query, 0, None, retrier), plans.doubt_of_first_page, retrier)
+    asked = _ask(
+        lambda place: client.fetch_page(query, 0, None, retrier, folder=place),
+        plans.doubt_of_first_page,
+        retrier,
+        staging_root / "profiles",
+    )
     first = asked.came()
     folder = SnapshotFolder(staging_root, new_snapshot_id())
     folder.claim(run_id)
