@@ -207,7 +207,7 @@ def parse_page(
         rows = [_kept(row, kept, salt) for row in rows]
     profiles = tuple(row for row in rows if isinstance(row, ProfileRow))
     rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
-    return _page(members, page, session_id, project_id, (profiles, rejected, repairs))
+    return _page(members, page, session_id, project_id, texts, (profiles, rejected, repairs))
 
 
 def read_page(
@@ -265,7 +265,7 @@ def read_page(
     failure = error_in_body(split.members, what, texts)
     if failure is not None:
         raise failure
-    return _page(split.members, page, session_id, project_id, (profiles, rejected, repairs))
+    return _page(split.members, page, session_id, project_id, texts, (profiles, rejected, repairs))
 
 
 def _page(
@@ -273,6 +273,7 @@ def _page(
     page: int,
     session_id: str | None,
     project_id: str | None,
+    texts: ServerText,
     content: tuple[Collection[ProfileRow], Collection[RejectedRow], int],
 ) -> EngagePage:
     what = f"page {page}"
