@@ -4,7 +4,7 @@ It is what the tests compare with, what the demo runs against, and what `mp sand
 client and imports nothing of the rest of the package, so that a mistake of the client cannot hide in it.
 
     people.py hostile.py events.py -> population.py    the truth, as text
-    engage.py export.py                                which rows an answer holds
+    engage.py export.py behaviors.py expressions.py    which rows an answer holds
     limits.py faults.py effects.py replies.py          refusing, lying, and the words for it
     bodies.py wire.py server.py                        bytes: kept, framed, sent
     journal.py                                         what was asked and answered

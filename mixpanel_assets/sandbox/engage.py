@@ -1,20 +1,26 @@
-"""The engage endpoint: sessions over frozen views, and one page of one of them.
+"""The engage endpoint: sessions over frozen views, one page of one of them, and what properties profiles have.
 
 Belongs here: which rows a page holds, and the page's JSON. Not here: who may ask (server.py), faults (faults.py).
 """
 
 import json
+import re
 import secrets
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mixpanel_assets.sandbox.behaviors import behaviors
 from mixpanel_assets.sandbox.bodies import Piece, Shelf, piece_of
 from mixpanel_assets.sandbox.expressions import BadExpression, only_members, predicate
 from mixpanel_assets.sandbox.people import Row
 from mixpanel_assets.sandbox.population import Population, View
-from mixpanel_assets.sandbox.replies import UNCACHED, Refused, Reply, error
+from mixpanel_assets.sandbox.replies import UNCACHED, Refused, Reply, error, text_reply
+
+_DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?(\.\d+)?(Z|[+-]\d{2}:?\d{2})?")
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Paging:
 
 @dataclass(frozen=True)
 class Session:
-    """One query, frozen: its rows, the properties wanted of them (None: all), and the size of its pages."""
+    """One query, frozen: its rows, the properties wanted of them (None: all), and the size of its pages. Mixpanel keeps
+    none for a query with behaviors that names no moment: it has a first page only."""
 
     session_id: str
     view: View
     wanted: frozenset[str] | None
     page_size: int
+    only_first_page: bool = False
 
     @property
     def number(self) -> str:
@@ -118,6 +126,20 @@ class Engage:
         key = (session.view.key, session.wanted, page, size)
         return self.shelf.piece(key, lambda: session.rows(page, size), ",")
 
+    def properties(self, params: Mapping[str, str], request: str) -> Reply:
+        """The most frequent properties of the profiles, with the type that most of their values have."""
+        limit = params.get("limit", "")
+        if limit and not limit.isdecimal():
+            raise Refused(error(400, f"limit must be a non-negative integer, not {limit!r}", request))
+        found: dict[str, Counter[str]] = {}
+        for row in self._population(params).view().rows():
+            for name, value in json.loads(row.properties).items():
+                if value is not None:
+                    found.setdefault(name, Counter())[_type(value)] += 1
+        most = sorted(found.items(), key=lambda item: -item[1].total())[: int(limit) if limit else None]
+        results = {name: {"count": types.total(), "type": types.most_common(1)[0][0]} for name, types in most}
+        return text_reply(200, json.dumps({"results": results, "status": "ok"}))
+
     def warm(self) -> None:
         """Make and compress every page of the present population, as an unfiltered session would ask for them."""
         size = self.paging.page_size
@@ -145,7 +167,7 @@ class Engage:
             found = None
         else:
             found = self._begin(params, request)
-        if found is None:
+        if found is None or (page and found.only_first_page):
             raise Refused(error(400, UNCACHED, request))
         return found
 
@@ -154,26 +176,52 @@ class Engage:
         names = None if wanted is None else frozenset(map(str, wanted))
         view = self._view(params, request)
         session = Session(
-            f"{1700000000 + len(self._all)}-{secrets.token_hex(4)}", view, names, self.paging.size(params)
+            f"{1700000000 + len(self._all)}-{secrets.token_hex(4)}",
+            view,
+            names,
+            self.paging.size(params),
+            only_first_page="behaviors" in params and "as_of_timestamp" not in params,
         )
         with self._lock:
             self._open[session.session_id] = self._all[session.session_id] = self._by_number[session.number] = session
         return session
 
+    def _population(self, params: Mapping[str, str]) -> Population:
+        group = params.get("data_group_id")
+        return self.population.groups.get(group, _NOBODY) if group else self.population
+
     def _view(self, params: Mapping[str, str], request: str) -> View:
-        population = self.population
-        if group := params.get("data_group_id"):
-            population = population.groups.get(group, _NOBODY)
+        population = self._population(params)
         view = population.view()
-        if group:
+        if group := params.get("data_group_id"):
             view = replace(view, key=f"group {group} {view.key}")
         if cohort := _json_parameter(params, "filter_by_cohort", request):
+            if "behaviors" in params:
+                raise Refused(error(400, "filter_by_cohort and behaviors cannot be combined", request))
             view = self._cohort(cohort, params, population, view, request)
         if wanted := params.get("distinct_id"):
             view = view.only(f"id {wanted}", lambda _, row: row.distinct_id == wanted)
-        if where := params.get("where"):
-            view = _where(view, where, request)
-        return view
+        if (listed := _json_parameter(params, "distinct_ids", request)) is not None:
+            if not isinstance(listed, list):
+                raise Refused(error(400, "distinct_ids must be a JSON array", request))
+            ids = frozenset(map(str, listed))
+            view = view.only(f"ids {sorted(ids)}", lambda _, row: row.distinct_id in ids)
+        done = self._behaviors(params, request)
+        if where := params.get("where") or params.get("selector"):
+            view = _where(view, where, done, request)
+        # Events are no part of a view's key, so that what was chosen by them is its own.
+        return replace(view, key=f"{view.key}|session {len(self._all)}") if done else view
+
+    def _behaviors(self, params: Mapping[str, str], request: str) -> dict[str, Counter[str]]:
+        """By name, how often each distinct_id did it."""
+        moment = params.get("as_of_timestamp") or str(int(time.time()))
+        if not moment.isdecimal():
+            raise Refused(error(400, f"as_of_timestamp must be seconds since 1970, not {moment!r}", request))
+        given = _json_parameter(params, "behaviors", request)
+        try:
+            return {one.name: one.counts(self.population, int(moment)) for one in behaviors(given or [])}
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, OSError):
+            raise Refused(error(400, f"Invalid behaviors: {json.dumps(given)}", request)) from None
 
     def _cohort(self, cohort: Any, params: Mapping[str, str], population: Population, view: View, request: str) -> View:
         everyone = params.get("include_all_users", "true").lower() not in ("false", "0")
@@ -186,12 +234,25 @@ class Engage:
 _NOBODY = Population(0)
 
 
-def _where(view: View, where: str, request: str) -> View:
+def _where(view: View, where: str, done: Mapping[str, Counter[str]], request: str) -> View:
     try:
-        holds = predicate(where)
+        holds = predicate(where, behaviors=done)
     except BadExpression as problem:
         raise Refused(error(400, f"Unable to parse where: {problem}", request)) from None
-    return view.only(f"where {where}", lambda _, row: holds(json.loads(row.properties)))
+
+    def wanted(_: int, row: Row) -> bool:
+        return holds(json.loads(row.properties), {name: counts[row.distinct_id] for name, counts in done.items()})
+
+    return view.only(f"where {where}", wanted)
+
+
+def _type(value: Any) -> str:
+    """Mixpanel's word for the type of a value that is not null."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, str):
+        return "datetime" if _DATETIME.fullmatch(value) else "string"
+    return "number" if isinstance(value, int | float) else "list" if isinstance(value, list) else "object"
 
 
 def _page_number(params: Mapping[str, str], request: str) -> int:

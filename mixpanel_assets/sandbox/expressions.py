@@ -1,39 +1,60 @@
 """The part of Mixpanel's `where` language that the sandbox understands.
 
-Belongs here: `properties["name"] <op> literal` with == != >= <= > <, and, or, not, parentheses, true, false, null; and
-taking JSON text apart without normalising it. Everything else is a BadExpression, which becomes a 400.
+Belongs here: `properties["name"] <op> literal` with == != >= <= > < and in, behaviors["name"], defined(), boolean(),
+and, or, not, parentheses, true, false, null; and taking JSON text apart without normalising it. Everything else is a
+BadExpression, which becomes a 400.
 """
 
 import json
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-Predicate = Callable[[Mapping[str, Any]], bool]
-_Value = Callable[[Mapping[str, Any]], Any]
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+
+class Predicate(Protocol):
+    """Whether an expression holds for a profile or an event."""
+
+    def __call__(self, properties: Mapping[str, Any], behaviors: Mapping[str, int] = _NONE) -> bool: ...
+
+
+class _Subject(NamedTuple):
+    """What an expression is asked about: properties, and how often a person did what each behavior names."""
+
+    properties: Mapping[str, Any]
+    behaviors: Mapping[str, int]
+
+
+_Value = Callable[[_Subject], Any]
+_Test = Callable[[_Subject], bool]
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<name>(?:properties|user|event)\s*\[\s*(?P<key>"(?:[^"\\]|\\.)*"|'[^'\\]*')\s*\])"""
+    r"""\s*(?:(?P<name>(?P<of>properties|user|event|behaviors)\s*\[\s*(?P<key>"(?:[^"\\]|\\.)*"|'[^'\\]*')\s*\])"""
     r"""|(?P<text>"(?:[^"\\]|\\.)*"|'[^'\\]*')|(?P<number>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
-    r"""|(?P<op>==|!=|>=|<=|>|<)|(?P<word>and|or|not|true|false|null)\b|(?P<paren>[()]))"""
+    r"""|(?P<op>==|!=|>=|<=|>|<)|(?P<word>and|or|not|in|true|false|null)\b|(?P<call>defined|boolean)\b|(?P<paren>[()]))"""
 )
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
+    "in": lambda part, whole: part in whole,
 }  # fmt: skip
 _WORDS = {"true": True, "false": False, "null": None}
+_CALLS: dict[str, Callable[[Any], bool]] = {"defined": lambda value: value is not None, "boolean": bool}
 
 
 class BadExpression(ValueError):
     """The text is not an expression that the sandbox understands."""
 
 
-def predicate(text: str) -> Predicate:
-    """What `text` says about the properties of a profile or an event; BadExpression when it says nothing."""
-    parser = _Parser(list(_tokens(text)))
+def predicate(text: str, behaviors: Collection[str] = ()) -> Predicate:
+    """What `text` says about a profile or an event, where `behaviors` are the names it may use of those; BadExpression
+    when it says nothing."""
+    parser = _Parser(list(_tokens(text)), behaviors)
     found = parser.either()
     if parser.tokens:
         raise BadExpression(f"unexpected {parser.tokens[0][1]!r} in selector")
-    return found
+    return lambda properties, behaviors=_NONE: found(_Subject(properties, behaviors))
 
 
 def members(text: str) -> Iterator[tuple[str, str, str]]:
@@ -67,7 +88,7 @@ def _tokens(text: str) -> Iterator[tuple[str, Any]]:
             raise BadExpression(f"cannot parse selector at {text[at : at + 20]!r}")
         at, kind = match.end(), match.lastgroup or ""
         if match["name"]:
-            yield "name", _literal(match["key"])
+            yield "behavior" if match["of"] == "behaviors" else "name", _literal(match["key"])
         elif kind == "text":
             yield kind, _literal(match["text"])
         elif kind == "number":
@@ -81,22 +102,23 @@ def _literal(quoted: str) -> str:
 
 
 class _Parser:
-    def __init__(self, tokens: list[tuple[str, Any]]) -> None:
+    def __init__(self, tokens: list[tuple[str, Any]], behaviors: Collection[str]) -> None:
         self.tokens = tokens
+        self._behaviors = behaviors
 
-    def either(self) -> Predicate:
+    def either(self) -> _Test:
         parts = [self._all()]
         while self._take("word", "or"):
             parts.append(self._all())
         return lambda row: any(part(row) for part in parts)
 
-    def _all(self) -> Predicate:
+    def _all(self) -> _Test:
         parts = [self._one()]
         while self._take("word", "and"):
             parts.append(self._one())
         return lambda row: all(part(row) for part in parts)
 
-    def _one(self) -> Predicate:
+    def _one(self) -> _Test:
         if self._take("word", "not"):
             inner = self._one()
             return lambda row: not inner(row)
@@ -107,14 +129,17 @@ class _Parser:
             return inner
         return self._comparison()
 
-    def _comparison(self) -> Predicate:
+    def _comparison(self) -> _Test:
+        stands_alone = bool(self.tokens) and self.tokens[0][0] == "call"
         left = self._value()
+        if stands_alone and (not self.tokens or self.tokens[0][0] != "op"):
+            return left
         kind, sign = self._next()
-        if kind != "op":
+        if kind != "op" and (kind, sign) != ("word", "in"):
             raise BadExpression(f"expected a comparison, found {sign!r} in selector")
         right, compare = self._value(), _OPERATORS[sign]
 
-        def holds(row: Mapping[str, Any]) -> bool:
+        def holds(row: _Subject) -> bool:
             try:
                 return compare(left(row), right(row))
             except TypeError:  # "a" < 1: false, as in Mixpanel, where types do not mix
@@ -125,13 +150,27 @@ class _Parser:
     def _value(self) -> _Value:
         kind, value = self._next()
         if kind == "name":
-            return lambda row: row.get(value)
+            return lambda row: row.properties.get(value)
+        if kind == "behavior" and value in self._behaviors:
+            return lambda row: row.behaviors.get(value, 0)
+        if kind == "behavior":
+            raise BadExpression(f"unknown behavior {value!r} in selector")
+        if kind == "call":
+            return self._call(_CALLS[value])
         if kind == "word" and value in _WORDS:
             constant = _WORDS[value]
             return lambda _: constant
         if kind in ("text", "number"):
             return lambda _: value
         raise BadExpression(f"unexpected {value!r} in selector")
+
+    def _call(self, function: Callable[[Any], bool]) -> _Value:
+        if not self._take("paren", "("):
+            raise BadExpression("a function without parentheses in selector")
+        inner = self._value()
+        if not self._take("paren", ")"):
+            raise BadExpression("unbalanced parenthesis in selector")
+        return lambda row: function(inner(row))
 
     def _next(self) -> tuple[str, Any]:
         if not self.tokens:

@@ -59,6 +59,7 @@ from typing import Any
 
 from mixpanel_assets.sandbox.wire import Damage
 
+ENDPOINTS = ("engage", "engage/properties", "export")
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
     *("gzip-cut", "no-framing", "trickle", "trickle-head", "two-lengths"),
     *("huge-page", "huge-line", "huge-export"),
@@ -83,7 +84,7 @@ _NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size", "session
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of the script. It matches requests of its endpoint ("engage", "export") with its page or from_date
+    """One line of the script. It matches requests of its endpoint (one of ENDPOINTS) with its page or from_date
     (None: any); it lets the first `after` matches pass, then happens `times` times (None: for ever). `do` is of the
     table above; `keep` is the fraction of a body (or of its lines) that arrives."""
 
@@ -100,14 +101,14 @@ class Fault:
     retry_after: int | None = None
 
     def __post_init__(self) -> None:
-        if self.endpoint not in ("engage", "export"):
-            raise ValueError(f'endpoint must be "engage" or "export", not {self.endpoint!r}')
+        if self.endpoint not in ENDPOINTS:
+            raise ValueError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {self.endpoint!r}")
         if self.kind not in KINDS:
             raise ValueError(f"unknown fault {self.do!r}; there are: {', '.join(sorted(KINDS))}")
         if not self._argument_is_good():
             raise ValueError(f"{self.do!r} does not say what it needs: see the table in faults.py")
-        if self.endpoint == "export" and self.kind in PAGES:
-            raise ValueError(f"{self.do!r} is a fault of pages, which an export has not")
+        if self.endpoint != "engage" and self.kind in PAGES:
+            raise ValueError(f"{self.do!r} is a fault of pages, which {self.endpoint} has not")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Fault":

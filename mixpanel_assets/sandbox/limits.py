@@ -48,7 +48,8 @@ class Gate:
         self._clock = clock
         self._project_id = project_id
         self._lock = threading.Lock()
-        self._pools = {"engage": _Pool(), "export": _Pool()}
+        queries = _Pool()
+        self._pools = {"engage": queries, "engage/properties": queries, "export": _Pool()}
 
     def enter(self, endpoint: str, request: str, *, counted: bool) -> None:
         """Let a request in; every success must be followed by one `leave`."""

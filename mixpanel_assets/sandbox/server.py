@@ -178,14 +178,16 @@ def _params(query: str, body: bytes) -> dict[str, str]:
 
 
 def _body_params(body: bytes) -> dict[str, str]:
-    """JSON first, then form-encoded, as Mixpanel does; JSON values that are not strings become their JSON text."""
+    """JSON first, then form-encoded, as Mixpanel does. JSON values that are not strings become their JSON text; null is
+    no value."""
     try:
         data = json.loads(body)
     except ValueError:
         return dict(parse_qsl(body.decode("utf-8", "replace")))
     if not isinstance(data, dict):
         return {}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in data.items()}
+    given = ((name, value) for name, value in data.items() if value is not None)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given}
 
 
 def _resets(connection: socket.socket) -> bool:

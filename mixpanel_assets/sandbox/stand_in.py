@@ -37,7 +37,11 @@ from mixpanel_assets.sandbox.replies import (
 )
 from mixpanel_assets.sandbox.server import Call, Server
 
-_ROUTES = {"/api/query/engage": "engage", "/api/2.0/engage": "engage", "/api/2.0/export": "export"}
+_ROUTES = {
+    **dict.fromkeys(("/api/query/engage", "/api/2.0/engage"), "engage"),
+    **dict.fromkeys(("/api/query/engage/properties", "/api/2.0/engage/properties"), "engage/properties"),
+    "/api/2.0/export": "export",
+}
 
 
 class Sandbox:
@@ -187,7 +191,7 @@ class Sandbox:
     # What the server asks
 
     def endpoint(self, path: str) -> str | None:
-        return _ROUTES.get(path)
+        return _ROUTES.get(path.removesuffix("/"))
 
     def arrive(self, endpoint: str) -> Arrival:
         return self.journal.arrive(endpoint)
@@ -243,6 +247,8 @@ class Sandbox:
     def _true_reply(self, call: Call, fault: Fault | None) -> Reply:
         if call.endpoint == "export":
             return self._export.reply(call.params, call.request)
+        if call.endpoint == "engage/properties":
+            return self._engage.properties(call.params, call.request)
         page = self._engage.page(call.params, call.request)
         call.session_id = page.session.session_id
         return (changed_page(fault, page, self._engage) if fault else page).reply()

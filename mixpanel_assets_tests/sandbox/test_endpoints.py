@@ -6,7 +6,9 @@ Every guard named in a comment "red without" was removed once, and the test seen
 import base64
 import json
 import zlib
+from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -141,6 +143,127 @@ class TestEngage:
         with Sandbox(Population(profiles=0)) as empty:
             answer = Caller(empty).engage(page=0)
             assert (answer.json["total"], answer.json["results"]) == (0, [])
+
+
+def of_events(caller: Caller, days: list[str], name: str) -> Counter[str]:
+    """How often each person did it on some days, counted in the truth."""
+    rows = (row for day in days for row in caller.sandbox.population.events(day))
+    return Counter(json.loads(properties)["distinct_id"] for event, properties in rows if event == name)
+
+
+class TestOfficialClient:
+    """What Mixpanel's own Python client sends: mixpanel-utils 2.2.7, and what its users give it."""
+
+    @pytest.mark.parametrize("base", ["/api/query/engage", "/api/2.0/engage"])
+    @pytest.mark.parametrize("slash", ["", "/"])
+    def test_every_way_to_ask_brings_the_same_rows(self, caller: Caller, base: str, slash: str) -> None:
+        everyone = [who for who, _ in caller.sandbox.population.profiles()]
+        params = {"project_id": caller.sandbox.project_id, "distinct_ids": json.dumps([everyone[4], everyone[9], "no"])}
+        numbers = {"project_id": int(caller.sandbox.project_id), "distinct_ids": [everyone[4], everyone[9]]}
+        answers = [
+            caller.call("GET", f"{base}{slash}?{urlencode(params)}"),
+            caller.call("POST", f"{base}{slash}?verbose=1", urlencode(params)),
+            caller.call("POST", base + slash, json.dumps({**params, "where": None})),
+            caller.call("POST", base + slash, json.dumps(numbers), {"Content-Type": "application/json"}),
+        ]
+        assert [(a.status, a.ids, a.json["total"]) for a in answers] == [(200, [everyone[4], everyone[9]], 2)] * 4
+
+    @pytest.mark.parametrize("slash", ["", "/"])
+    def test_exports_too(self, caller: Caller, slash: str) -> None:
+        params = {"project_id": caller.sandbox.project_id, "from_date": DAY, "to_date": DAY, "event": '["Search"]'}
+        asked = caller.call("GET", f"/api/2.0/export{slash}?{urlencode(params)}").body
+        assert len(asked.splitlines()) == sum(of_events(caller, [DAY], "Search").values()) > 0
+        for body in (urlencode(params), json.dumps({**params, "event": ["Search"]})):
+            assert caller.call("POST", "/api/2.0/export" + slash, body).body == asked
+
+    def test_ids_that_are_numbers_or_nobodys(self, caller: Caller) -> None:
+        caller.sandbox.population.add(12, {"plan": "pro"})
+        assert (
+            caller.engage(page=0, distinct_ids="[12]").ids == caller.engage(page=0, distinct_ids='["12"]').ids == [12]
+        )
+        assert caller.engage(page=0, distinct_id="12").ids == [12]
+        assert caller.engage(page=0, distinct_ids="[]").ids == []
+
+    def test_pages_of_listed_ids(self, caller: Caller) -> None:
+        wanted = [who for who, _ in caller.sandbox.population.profiles()][3:]
+        assert all_ids(caller, distinct_ids=json.dumps(wanted)) == wanted
+
+    def test_its_older_name_of_where_and_its_functions(self, caller: Caller) -> None:
+        everyone = [who for who, _ in caller.sandbox.population.profiles()]
+        assert all_ids(caller, selector='(defined (properties["$email"]))') == everyone
+        assert all_ids(caller, where='(boolean(properties["referrer"]) == true)') == []
+
+    def test_behaviors_are_counted_in_the_window_before_the_moment(self, caller: Caller) -> None:
+        did = of_events(caller, ["2024-01-09", "2024-01-10"], "Checkout")
+        expected = [who for who, _ in caller.sandbox.population.profiles() if did[who] >= 1]
+        behavior = {"window": "2d", "name": "bought", "event_selectors": [{"event": "Checkout"}]}
+        params: dict[str, Any] = {
+            "where": '(behaviors["bought"] >= 1)',
+            "as_of_timestamp": 1704931199,
+        }
+        assert 0 < len(expected) < 25
+        assert all_ids(caller, behaviors=json.dumps([behavior]), **params) == expected
+        narrow = {**behavior, "event_selectors": [{"event": "Checkout", "selector": 'properties["plan"] == "none"'}]}
+        assert all_ids(caller, behaviors=json.dumps([narrow]), **params) == []
+        # Late events count at once: red when what another session was given is served again.
+        caller.sandbox.population.add_events("2024-01-10", [("Checkout", {"time": 1704900000, "distinct_id": "late"})])
+        caller.sandbox.population.add("late", {})
+        assert all_ids(caller, behaviors=json.dumps([behavior]), **params) == [*expected, "late"]
+
+    def test_behaviors_page_only_with_a_moment(self, caller: Caller) -> None:
+        behavior = '[{"window":"30d","name":"b","event_selectors":[{"event":"Checkout"}]}]'
+        params: dict[str, Any] = {"behaviors": behavior, "where": 'behaviors["b"] >= 0'}
+        first = caller.engage(page=0, **params).json
+        later = caller.engage(page=1, session_id=first["session_id"], **params)
+        assert (first["total"], later.status) == (25, 400)
+        assert later.json["error"] == "request for page in uncached query for params"
+        first = caller.engage(page=0, as_of_timestamp=1704931199, **params).json
+        assert len(caller.engage(page=1, session_id=first["session_id"], **params).ids) == 10
+
+    @pytest.mark.parametrize(
+        ("params", "words"),
+        [
+            ({"distinct_ids": "["}, "distinct_ids must be JSON"),
+            ({"distinct_ids": '"a"'}, "distinct_ids must be a JSON array"),
+            ({"behaviors": "30"}, "Invalid behaviors"),
+            ({"behaviors": '[{"window":"soon","name":"b","event_selectors":[{"event":"E"}]}]'}, "Invalid behaviors"),
+            ({"behaviors": '[{"window":"1d","name":"b"}]'}, "Invalid behaviors"),
+            ({"behaviors": "[]", "where": 'behaviors["b"] > 0'}, "Unable to parse where: unknown behavior 'b'"),
+            ({"behaviors": "[]", "as_of_timestamp": "noon"}, "as_of_timestamp must be"),
+            ({"behaviors": "[]", "filter_by_cohort": '{"id":1000}'}, "cannot be combined"),
+        ],
+    )
+    def test_what_makes_no_sense_is_a_400_that_says_so(
+        self, caller: Caller, params: dict[str, Any], words: str
+    ) -> None:
+        answer = caller.engage(page=0, **params)
+        assert answer.status == 400
+        assert words in answer.json["error"]
+
+    @pytest.mark.parametrize("path", ["/api/query/engage/properties", "/api/2.0/engage/properties/"])
+    def test_properties_with_their_types(self, caller: Caller, path: str) -> None:
+        query = {"project_id": caller.sandbox.project_id, "limit": 2000}
+        answer = caller.call("GET", f"{path}?{urlencode(query)}")
+        assert (answer.status, answer.json["status"]) == (200, "ok")
+        results = answer.json["results"]
+        assert results["$last_seen"] == {"count": 25, "type": "datetime"}
+        types = {name: results[name]["type"] for name in ("plan", "sessions", "is_admin", "tags", "company", "devices")}
+        assert list(types.values()) == ["string", "number", "boolean", "list", "object", "list"]
+        few = caller.call("POST", path, json.dumps({**query, "limit": 3, "data_group_id": GROUP_ID})).json["results"]
+        assert [row["count"] for row in few.values()] == [4, 4, 4]
+        assert caller.call("GET", f"{path}?{urlencode({**query, 'limit': 'x'})}").status == 400
+        assert caller.call("GET", path).status == 400  # no project
+
+    def test_properties_are_a_query_that_counts(self) -> None:
+        with Sandbox(Population(profiles=3), limits=Limits(queries_per_hour=1)) as sandbox:
+            caller = Caller(sandbox)
+            path = f"/api/query/engage/properties?project_id={sandbox.project_id}"
+            assert caller.call("GET", path).status == 200
+            assert caller.engage(page=0).status == 429
+
+    def test_a_path_that_is_none_is_a_404(self, caller: Caller) -> None:
+        for path in ("/api/query/engage/stats", "/api/query/engage//", "/api/2.0/exports", "/"):
+            assert caller.call("GET", path).status == 404
 
 
 class TestCredentials:

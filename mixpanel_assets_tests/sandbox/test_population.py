@@ -78,12 +78,23 @@ class TestExpressions:
             ('properties["gone"] == "x"', False),
             ('properties["gone"] == null and properties["b"] == true', True),
             ('properties["q\\"uote"] == 1.5', True),
+            ('(defined (properties["n"])) and not defined(properties["gone"])', True),
+            ('(boolean(properties["b"]) == true)', True),
+            ('"x" in properties["s"] or "y" in properties["n"]', True),
+            ('"y" in properties["n"]', False),
+            ('(behaviors["often"] > 2) and behaviors["often"] < 4', True),
         ],
     )
     def test_it_holds(self, text: str, *, expected: bool) -> None:
-        assert predicate(text)({"n": 3, "s": "x", "b": True, 'q"uote': 1.5}) is expected
+        assert predicate(text, ["often"])({"n": 3, "s": "x", "b": True, 'q"uote': 1.5}, {"often": 3}) is expected
 
-    @pytest.mark.parametrize("text", ["", "properties", 'properties["a"]', "1 == ", "1 == 1 1", "(1 == 1", "a == 1"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "properties", 'properties["a"]', "1 == ", "1 == 1 1", "(1 == 1", "a == 1", 'behaviors["x"] > 0'),
+            *("defined", "defined(", 'defined(properties["a"]', 'defined(properties["a"]) 1'),
+        ],
+    )
     def test_it_is_refused(self, text: str) -> None:
         with pytest.raises(BadExpression):
             predicate(text)
