@@ -317,5 +317,5 @@ class Account:
             else f"all {standing.limit} requests of the hour are spent"
         )
         return NotSentError(
-            f"{what}: {why}, asked again from {at} on, in {wait:.0f} s: sync later, or with on_quota=wait", wait
+            f"{what}: {why}, asked again from {at} on, in {wait:.0f} s (on_quota=wait waits for it)", wait
         )
