@@ -66,7 +66,7 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source, memory_mb: int
     bound_memory(connection, memory_mb)
     _create_tables(connection, source)
     counting.count_days(connection, source) if source.by_event else counting.count_rows(connection, source)
-    name_columns(connection, source.table, _unnamed(connection, source), taken=(*source.columns, "properties"))
+    name_columns(connection, source.owner, _unnamed(connection, source), taken=(*source.columns, "properties"))
     _catalogue_anew(connection, source)
     drift = _drift(connection, source)
     connection.execute(f"delete from {source.catalogue}")
@@ -105,7 +105,7 @@ def _unnamed(connection: duckdb.DuckDBPyConnection, source: Source) -> list[str]
     rows = connection.execute(
         f"select name from counted anti join (from {COLUMNS_TABLE} where owner = ?) using (name) "
         "group by name order by min(first_seen), name",
-        [source.table],
+        [source.owner],
     ).fetchall()
     return [name for (name,) in rows]
 
@@ -131,14 +131,14 @@ def _catalogue_anew(connection: duckdb.DuckDBPyConnection, source: Source) -> No
                    min(first_seen) as first_seen, max(last_seen) as last_seen
             from kinds group by event_name, name
         ),
-        totals as (select {event_of_row}, count(*) as rows from {source.table} group by {totals})
+        totals as (select {event_of_row}, count(*) as rows from {source.rows} group by {totals})
         select now.event_name, now.name, given.column_name,
                coalesce(now.column_type, before.column_type, 'VARCHAR') as column_type,
                map(map_keys(now.kinds), [n / now.rows for n in map_values(now.kinds)]) as types,
                now.rows, now.rows / totals.rows as share, {statistics.different("now.sketch")} as distinct_values,
                now.examples, {_first_seen(source)} as first_seen, now.last_seen, {_is_current(source)} as is_current
         from properties as now
-        join (from {COLUMNS_TABLE} where owner = '{source.table}') as given using (name)
+        join (from {COLUMNS_TABLE} where owner = '{source.owner}') as given using (name)
         join totals on totals.event_name is not distinct from now.event_name
         left join {source.catalogue} as before
             on before.name = now.name and before.event_name is not distinct from now.event_name

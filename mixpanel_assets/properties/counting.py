@@ -23,7 +23,7 @@ def count_rows(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Table `counted`, from all rows: a profile that was synced is a profile that may have changed."""
     rows = (
         "select null::date as day, null::varchar as event_name, make_timestamp(epoch_us(synced_at)) as seen, "
-        f"properties from {source.table}"
+        f"properties from {source.rows}"
     )
     connection.execute(f"create temp table counted as {statistics.counted(rows)}")
 

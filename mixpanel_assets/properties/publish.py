@@ -8,8 +8,8 @@ import duckdb
 
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
-from mixpanel_assets.properties.sources import Source
-from mixpanel_assets.warehouse.database import count
+from mixpanel_assets.properties.sources import PROFILES, Source, group
+from mixpanel_assets.warehouse.database import count, table_exists
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,25 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
         WarehouseError: the source was never synced.
         ConfigurationError: a view was asked for of an event that does not exist.
     """
+    groups = _groups(connection) if order.source == PROFILES else []
     drift = catalogue.update(connection, order.source, order.memory_mb)
     if order.event_views:
         wide_views.request_event_views(connection, order.event_views)
-    if order.unfold_nested is not None:
-        wide_views.choose_nested(connection, order.source, unfolded=order.unfold_nested)
-    views = wide_views.create_views(connection, order.source)
+    for source in groups:
+        catalogue.update(connection, source, order.memory_mb)
+    views: list[str] = []
+    for source in (order.source, *groups):
+        if order.unfold_nested is not None:
+            wide_views.choose_nested(connection, source, unfolded=order.unfold_nested)
+        views += wide_views.create_views(connection, source)
     return Catalogued(count(connection, f"select count(*) from {order.source.catalogue}"), drift, tuple(views))
+
+
+def _groups(connection: duckdb.DuckDBPyConnection) -> list[Source]:
+    """Those that were ever synced beside the users."""
+    if not table_exists(connection, PROFILES.table):
+        return []
+    # A table of an earlier version holds users only, and has no such column.
+    connection.execute(f"alter table {PROFILES.table} add column if not exists data_group_id varchar")
+    stored = f"select distinct data_group_id from {PROFILES.table} where data_group_id is not null order by all"
+    return [group(data_group_id) for (data_group_id,) in connection.execute(stored).fetchall()]

@@ -1,6 +1,7 @@
 """Typed views over the JSON: a column for each property of a catalogue, and the row's own columns and JSON beside them.
 
-    profiles_wide, events_wide      all properties
+    profiles_wide, events_wide      all properties, of users and of events
+    group_<id>, group_<id>_wide     the profiles of one group as they are stored, and with all properties
     events_wide_<event name>        one event's, on request; kept up to date from then on
 
 A view holds no data, so a column costs nothing until it is read. A value that came after the last catalogue and does
@@ -44,6 +45,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, source: Source) -> list[
     if source.by_event:
         for event, view in _event_views(connection):
             views[view] = _query(EVENTS, _columns(connection, EVENTS, event), f"event_name = {_literal(event)}")
+    if source.owner != source.table:
+        views[source.owner] = f"from {source.rows}"
     for view, query in views.items():
         connection.execute(f'create or replace view "{view}" as {query}')
     return list(views)
@@ -67,7 +70,7 @@ def request_event_views(connection: duckdb.DuckDBPyConnection, events: Sequence[
 
 def choose_nested(connection: duckdb.DuckDBPyConnection, source: Source, *, unfolded: bool) -> None:
     """Have nested values as STRUCT from now on (or as JSON again)."""
-    owner = f"{_UNFOLDED} {source.table}"
+    owner = f"{_UNFOLDED} {source.owner}"
     connection.execute(f"delete from {COLUMNS_TABLE} where owner = ?", [owner])
     if unfolded:
         connection.execute(f"insert into {COLUMNS_TABLE} values (?, '', '', 0)", [owner])
@@ -90,7 +93,7 @@ def _query(source: Source, columns: Sequence[Column], condition: str = "true") -
         for i, group in enumerate(groups)
         for place, column in enumerate(group, start=1)
     )
-    rows = f"select {own}, properties{''.join(parsed)} from {source.table} where {condition}"
+    rows = f"select {own}, properties{''.join(parsed)} from {source.rows} where {condition}"
     return f"select {own}{''.join(typed)}, properties from ({rows})"
 
 
@@ -111,14 +114,14 @@ def _columns(connection: duckdb.DuckDBPyConnection, source: Source, event: str |
         f"select name, catalogue.column_name, column_type from {source.catalogue} as catalogue "
         f"join {COLUMNS_TABLE} as given using (name) where owner = ? and event_name is not distinct from ? "
         "order by place",
-        [source.table, event],
+        [source.owner, event],
     ).fetchall()
     columns = [Column(*row) for row in rows]
     return list(_unfolded(connection, source, columns)) if _is_unfolded(connection, source) else columns
 
 
 def _is_unfolded(connection: duckdb.DuckDBPyConnection, source: Source) -> bool:
-    owner = f"{_UNFOLDED} {source.table}"
+    owner = f"{_UNFOLDED} {source.owner}"
     return bool(connection.execute(f"select 1 from {COLUMNS_TABLE} where owner = ?", [owner]).fetchall())
 
 
@@ -130,7 +133,7 @@ def _unfolded(connection: duckdb.DuckDBPyConnection, source: Source, columns: Se
             continue
         [(structure,)] = connection.execute(
             f"select json_group_structure(json_extract(properties, {pointer(column.property_name)}))::varchar "
-            f"from {source.table}"
+            f"from {source.rows}"
         ).fetchall()
         yield Column(column.property_name, column.name, column.type, structure if _is_type(structure) else None)
 

@@ -19,7 +19,18 @@ def create(connection: Connection, source: Source) -> None:
 
 
 def profile(connection: Connection, number: int, properties: str, at: datetime = NOON) -> None:
-    connection.execute("insert into profiles values (?, null, ?::json, ?)", [str(number), properties, utc(at)])
+    connection.execute(
+        "insert into profiles (distinct_id, properties, synced_at) values (?, ?::json, ?)",
+        [str(number), properties, utc(at)],
+    )
+
+
+def group_profile(connection: Connection, data_group_id: str, group_id: str, properties: str) -> None:
+    connection.execute("alter table profiles add column if not exists data_group_id varchar")
+    connection.execute(
+        "insert into profiles (distinct_id, properties, synced_at, data_group_id) values (?, ?::json, ?, ?)",
+        [group_id, properties, utc(NOON), data_group_id],
+    )
 
 
 def event(connection: Connection, name: str, properties: str, at: datetime = NOON) -> None:
