@@ -5,6 +5,7 @@ has) and ends in one of three ways: the new snapshot; the pages that came merged
 listed; or the old table untouched and no materialization. Never short without saying so, never green when short.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -433,16 +434,27 @@ class TestRemoval:
         assert (allowed.said or {})["removed_profiles"] == 30
         assert pipeline.table() == pipeline.truth()
 
-    def test_a_run_taken_up_again_does_not_undo_a_later_one(self, pipelines: Any) -> None:
-        # Red when the last to come wins: the newcomer is gone.
+    def test_a_run_taken_up_again_does_not_undo_a_later_one(self, pipelines: Any, tmp_path: Path) -> None:
+        """Red when the last to come wins: the newcomer is gone.
+
+        The later sync deletes what the refused one had staged, unless it is being executed again at that time; here
+        its files are put back.
+        """
         pipeline = pipelines(35)
         assert pipeline.sync().success
         people = pipeline.sandbox.population
         for key in list(pipeline.truth())[5:]:
             people.remove(key)
         refused = pipeline.sync()
+        staging = pipeline.home / "staging"
+        shutil.copytree(staging, tmp_path / "staged")
         people.add("newcomer", {})
         assert pipeline.sync(max_removed_fraction=1.0).success
+        gone = pipeline.reexecute(refused.run_id)
+        assert not gone.success
+        assert "materialize anew" in gone.words
+        assert pipeline.table() == pipeline.truth()
+        shutil.copytree(tmp_path / "staged", staging, dirs_exist_ok=True)
         again = pipeline.reexecute(refused.run_id)
         assert not again.success
         assert "one that began later has stored all 6 profiles: the table is as it was" in again.words
