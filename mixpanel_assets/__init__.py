@@ -4,18 +4,17 @@
 
 Data flows one way, from left to right:
 
-    Mixpanel ──bytes──> mixpanel/ ──pages, chunks──> assets/ ──> staging/ ──> io_managers.py ──> warehouse/ ──> DuckDB
-                            ^                           |
-                          sync/                 results, metadata ──> checks/, Dagster UI, mp
+    Mixpanel ──bytes──> client/ ──> streams/<name>/ ──> storage/ (staged files) ──> io_managers.py ──> DuckDB
+                                         |
+                             results, metadata ──> checks, Dagster UI, mp
 
-Coming in: mixpanel/ is the client. Waiting: staging/ keeps what came as files, whole or absent. Landing: warehouse/ has
-the tables and the one transaction; io_managers.py is the only writer. properties/ makes columns out of the JSON.
-None of these knows Dagster, io_managers.py apart.
+Coming in: client/ sends requests and knows no stream. streams/ has a folder for each kind of data: what is asked for,
+what a good answer is, its staged files, its table, its ops and checks. Waiting and landing: storage/ has files that are
+whole or absent, and the DuckDB file with its one transaction; io_managers.py is the only writer. properties/ makes
+columns out of the JSON. executor/ runs the steps as threads.
 
-Doing: assets/ says in which order (ops), sync/ by which rules (no Dagster). executor/ runs the steps as threads.
-
-Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, schedules.py, sensors.py, checks/ and others
-with Dagster's names; reports/ is what a sync says of itself in the UI.
+Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, schedules.py, sensors.py and others with
+Dagster's names; reports/ has what a sync says of itself in the UI, as far as the streams share it.
 
 For people: fetch.py is the functions above, cli/ is `mp`, both on runs/, which starts the same run as the Dagster UI;
 results.py is what they return. sandbox/ is a Mixpanel to play with.

@@ -8,19 +8,19 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
-from mixpanel_assets.assets.events import events
-from mixpanel_assets.assets.profiles import profiles
-from mixpanel_assets.assets.properties import event_properties, profile_properties
-from mixpanel_assets.checks.event_checks import events_checks
-from mixpanel_assets.checks.profile_checks import profiles_checks
-from mixpanel_assets.checks.property_checks import PROPERTY_CHECKS
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import jobs
+from mixpanel_assets.properties.assets import event_properties, profile_properties
+from mixpanel_assets.properties.checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
+from mixpanel_assets.streams.events.assets import events
+from mixpanel_assets.streams.events.checks import events_checks
+from mixpanel_assets.streams.profiles.assets import profiles
+from mixpanel_assets.streams.profiles.checks import profiles_checks
 
 # The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_window=timedelta(hours=24))

@@ -16,7 +16,7 @@
             └── PlanError
 
 Messages are one line: what happened, to what, and what to do. Secrets never reach them. HTTP and DuckDB errors are
-turned into these where they arise (mixpanel/http.py, warehouse/database.py); don't let a library's exception pass
+turned into these where they arise (client/http.py, storage/warehouse.py); don't let a library's exception pass
 beyond.
 """
 

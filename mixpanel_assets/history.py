@@ -1,7 +1,7 @@
 """How long Dagster keeps the history of our runs: by age, and by the disk that it takes.
 
-Belongs here: which runs are deleted, and what of them others still read. Does not belong here: staged files (staging/),
-ticks of schedules and sensors (Dagster deletes those itself).
+Belongs here: which runs are deleted, and what of them others still read. Does not belong here: staged files
+(storage/staging.py), ticks of schedules and sensors (Dagster deletes those itself).
 
 A run of 60 pages leaves 1.6 MB, and Dagster keeps it for ever: 14 GB a year of hourly syncs. Each sync deletes what is
 too old, so that it needs no daemon. Runs of other people's jobs and assets in the same instance are not touched.

@@ -2,7 +2,7 @@
 
 `WarehouseIOManager` keeps the interface of dagster-duckdb's IO manager and makes it atomic: everything it does for one
 output happens in one transaction (upstream deletes, then inserts, each for itself). What is written, and how, is
-profiles_table.py's.
+streams/*/load.py's.
 """
 
 import json
@@ -21,15 +21,16 @@ from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import private_files
+from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.errors import MixpanelAssetsError
-from mixpanel_assets.mixpanel.server_text import visible
-from mixpanel_assets.property_handler import PropertiesHandler
+from mixpanel_assets.properties.handler import PropertiesHandler
 from mixpanel_assets.resources import StagingResource, warehouse_path
-from mixpanel_assets.sync.plans import ranges_of
-from mixpanel_assets.warehouse import events_table, profiles_table
-from mixpanel_assets.warehouse.database import Warehouse, count
-from mixpanel_assets.warehouse.events_table import StagedEvents, StoredEvents
-from mixpanel_assets.warehouse.profiles_table import StagedProfiles
+from mixpanel_assets.storage.warehouse import Warehouse, count
+from mixpanel_assets.streams.days import ranges_of
+from mixpanel_assets.streams.events import load as events_table
+from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
+from mixpanel_assets.streams.profiles import load as profiles_table
+from mixpanel_assets.streams.profiles.load import StagedProfiles
 
 _PREVIEW_COLUMNS = ("distinct_id", "last_seen", "properties")
 _PREVIEW_CHARACTERS = 40
@@ -235,6 +236,11 @@ class HandleIOManager(dg.ConfigurableIOManager):
                 raise MixpanelAssetsError(
                     "what the earlier run left was deleted when a later one began: materialize anew instead of from "
                     "the failure"
+                ) from None
+            except (ImportError, AttributeError, pickle.UnpicklingError, EOFError):
+                raise MixpanelAssetsError(
+                    "what the earlier run left is of another version of mixpanel_assets: materialize anew instead of "
+                    "from the failure"
                 ) from None
         return self._memory[file]
 

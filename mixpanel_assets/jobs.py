@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets import job_names
-from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig, failed_event_ranges
-from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
+from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig, failed_event_ranges
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY, ProfilesConfig
 
 
 def jobs(executor: dg.ExecutorDefinition) -> Sequence[Any]:

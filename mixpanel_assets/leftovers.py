@@ -1,7 +1,7 @@
 """What runs that are over left in the staging folder, and nobody will take up: it holds personal data, and goes.
 
-Belongs here: which runs are over, and which folders they leave. Does not belong here: what the files are (staging/),
-chunks that a later run takes over (sync/event_sync.py), Dagster's history (history.py).
+Belongs here: which runs are over, and which folders they leave. Does not belong here: what the files are
+(streams/*/staged.py), chunks that a later run takes over (streams/events/chunking.py), Dagster's history (history.py).
 
 A run that failed or was killed may be executed again from its failure; that is done at once or not at all, so its files
 wait for the next run of the same kind. A snapshot whose failed pages are owed stays as long as they are.
@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mixpanel_assets.executor.run_locks import bury_dead_runs
-from mixpanel_assets.staging.pages import SnapshotFolder, sweep
+from mixpanel_assets.storage.staging import claimants, sweep
 
 # A run of another instance that uses the same folder: nothing tells whether it is over.
 _UNKNOWN_IDLE_SECONDS = 24 * 3600
@@ -37,9 +37,9 @@ def delete_leftovers(instance: dg.DagsterInstance, root: Path, owed: Collection[
     """
     sweep(root)
     events, handles = list(root.glob("events/*")), list(root.glob("handles/*"))
-    snapshots = {folder: SnapshotFolder(root, folder.name).claimants() for folder in root.glob("profiles/*")}
-    claimants = {run_id for claimed in snapshots.values() for run_id in claimed}
-    runs = _Runs(instance, {*claimants, *(folder.name for folder in (*events, *handles))})
+    snapshots = {folder: claimants(folder) for folder in root.glob("profiles/*")}
+    claimed_by = {run_id for claimed in snapshots.values() for run_id in claimed}
+    runs = _Runs(instance, {*claimed_by, *(folder.name for folder in (*events, *handles))})
     if owed is not None:
         for folder, claimed in list(snapshots.items()):
             if folder.name not in owed and runs.have_left(folder, claimed):

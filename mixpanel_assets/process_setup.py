@@ -9,8 +9,8 @@ those as text. Dagster keeps the error of a step, and with it every frame that i
 them, the collector gets its objects back at the end.
 
 Dagster notes the days of a run as planned once, not day by day: that takes 10 ms each, 11 s for three years, before the
-first request. Its price is that Dagster no longer knows which days a failed run left out: assets/events.py says it. If
-the run was killed nobody does, and its days show as they did before.
+first request. Its price is that Dagster no longer knows which days a failed run left out: the report of the events says
+it. If the run was killed nobody does, and its days show as they did before.
 """
 
 import atexit

@@ -12,15 +12,14 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import private_files, settings
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.client.request_limits import RequestLimits
+from mixpanel_assets.client.retry import RetryPolicy
+from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.history import Retention, delete_old_runs
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
-from mixpanel_assets.mixpanel.request_limits import RequestLimits
-from mixpanel_assets.mixpanel.retry import RetryPolicy
-from mixpanel_assets.mixpanel.start_rate import StartRate
-from mixpanel_assets.staging.pages import SnapshotFolder
 from mixpanel_assets.stopping import stop_requested
-from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
 
 
 class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
@@ -110,10 +109,6 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
     def root(self) -> Path:
         """The folder as a path."""
         return settings.folder("folder of staging", self.folder or str(settings.home() / "staging"))
-
-    def snapshot(self, snapshot_id: str) -> SnapshotFolder:
-        """The folder of one snapshot."""
-        return SnapshotFolder(self.root, snapshot_id)
 
 
 class HistoryResource(dg.ConfigurableResource["HistoryResource"]):

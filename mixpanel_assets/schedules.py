@@ -12,9 +12,9 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.active_runs import active_run
-from mixpanel_assets.assets.events import EVENTS_KEY
-from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.job_names import EVENT_JOBS, PROFILE_JOBS, SYNC_PROFILES, SYNC_RECENT_EVENTS
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
 # Mixpanel takes events that are days late (mobile devices offline, imports); five days hold nearly all of them.
 LOOKBACK_DAYS = 5

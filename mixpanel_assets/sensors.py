@@ -11,9 +11,6 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mixpanel_assets.active_runs import active_run
-from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
-from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
 from mixpanel_assets.job_names import (
@@ -22,11 +19,14 @@ from mixpanel_assets.job_names import (
     RETRY_FAILED_EVENT_RANGES,
     RETRY_FAILED_PROFILE_PAGES,
 )
-from mixpanel_assets.reports import event_reports
-from mixpanel_assets.reports import profile_reports as reports
+from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.resources import MixpanelResource
-from mixpanel_assets.sync.budgets import Budget, budget
-from mixpanel_assets.sync.event_sync import chunks_of
+from mixpanel_assets.streams.budgets import Budget, budget
+from mixpanel_assets.streams.events import reports as event_reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
+from mixpanel_assets.streams.events.chunking import chunks_of
+from mixpanel_assets.streams.profiles import reports
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
 # is none that passes.

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from mixpanel_assets.client.project import Project
+from mixpanel_assets.client.property_filter import PropertyFilter
 from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
-from mixpanel_assets.mixpanel.project import Project
-from mixpanel_assets.mixpanel.property_filter import PropertyFilter
 
 QUERY_URLS = {
     "us": "https://mixpanel.com/api/query",

@@ -4,9 +4,10 @@ import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mixpanel_assets.mixpanel.engage import EngagePage, ProfileQuery, ProfileRow, RejectedRow
-from mixpanel_assets.staging.pages import PageResult, Snapshot, SnapshotFolder
-from mixpanel_assets.warehouse.profiles_table import StagedProfiles
+from mixpanel_assets.streams.profiles.load import StagedProfiles
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.staged import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.streams.profiles.wire import EngagePage, ProfileRow, RejectedRow
 
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
 

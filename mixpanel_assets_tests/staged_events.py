@@ -5,7 +5,7 @@ from typing import Any
 
 import duckdb
 
-from mixpanel_assets.staging import event_columns
+from mixpanel_assets.streams.events import columns as event_columns
 
 
 def rows_of(file: Path, columns: str) -> list[Any]:
@@ -25,4 +25,4 @@ def write(folder: Path, *lines: bytes) -> Path | None:
     served = folder / "served.jsonl"
     served.write_bytes(b"".join(line + b"\n" for line in lines))
     target = folder / "events.parquet"
-    return target if event_columns.write(served, len(lines), target, "events") else None
+    return target if event_columns.write_columns(served, len(lines), target, "events") else None

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mixpanel_assets import fetch_events, fetch_profiles, settings
+from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.mixpanel.client import MixpanelClient
 from mixpanel_assets.sandbox import Population, Sandbox
 
 # Dagster's own code calls it while it sets up a resource.

@@ -10,12 +10,12 @@ from dagster._core.events import StepMaterializationData
 
 from mixpanel_assets import schedules, sensors
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
-from mixpanel_assets.assets.events import EVENTS_KEY
-from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.definitions import defs
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.resources import MixpanelResource
-from mixpanel_assets.sync.plans import days_between
+from mixpanel_assets.streams.days import days_between
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 

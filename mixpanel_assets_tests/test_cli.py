@@ -20,9 +20,9 @@ import pytest
 
 from mixpanel_assets.cli.fetch import names
 from mixpanel_assets.cli.main import run
+from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
+from mixpanel_assets.client.rate_limits import RateLimits
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
-from mixpanel_assets.mixpanel.rate_limits import RateLimits
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
 # Dagster's own code calls it while it sets up a resource.

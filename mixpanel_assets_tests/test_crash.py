@@ -153,7 +153,7 @@ class TestKill:
         # Red without _create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
         script = (
             "import os, sys, duckdb; from pathlib import Path\n"
-            "from mixpanel_assets.warehouse.database import Warehouse\n"
+            "from mixpanel_assets.storage.warehouse import Warehouse\n"
             "connect = duckdb.connect\n"
             "def cut(path, **options):\n"
             "    connection = connect(path, **options)\n"
@@ -293,8 +293,8 @@ class TestLock:
         self, pipeline: Pipeline, holder: Holder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Red without check_ready in the metadata op: 13 requests, then a minute of waiting.
-        monkeypatch.setattr("mixpanel_assets.warehouse.database.PREFLIGHT_WAIT_SECONDS", 0.3)
-        monkeypatch.setattr("mixpanel_assets.warehouse.database.LOCK_WAIT_SECONDS", 1)
+        monkeypatch.setattr("mixpanel_assets.storage.warehouse.PREFLIGHT_WAIT_SECONDS", 0.3)
+        monkeypatch.setattr("mixpanel_assets.storage.warehouse.LOCK_WAIT_SECONDS", 1)
         pipeline.sandbox.clear()
         old = pipeline.table()
         holder.tell("open")

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.definitions import build_defs, defs
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
 _EXPECTED = (Path(__file__).parent / "definitions.txt").read_text(encoding="utf-8")
 

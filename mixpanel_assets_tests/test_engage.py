@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from mixpanel_assets.client.server_text import ServerText
 from mixpanel_assets.errors import ConfigurationError, MixpanelError, RestartError, TransientError
-from mixpanel_assets.mixpanel.engage import MalformedPageError, ProfileQuery, page_request, parse_page
-from mixpanel_assets.mixpanel.server_text import ServerText
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.wire import MalformedPageError, page_request, parse_page
 
 ROW = {"$distinct_id": "a", "$properties": {"x": 1}}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixpanel_assets.sandbox import Population
 from mixpanel_assets.sandbox.hostile import MEMBERS
-from mixpanel_assets.staging import event_columns
+from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets_tests.staged_events import lines_of, rows_of, write
 
 # A busy machine is no finding.

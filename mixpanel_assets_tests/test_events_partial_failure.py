@@ -10,14 +10,14 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets import settings
-from mixpanel_assets.assets.events import EVENTS_KEY
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.reports import event_reports
 from mixpanel_assets.sandbox import Fault
-from mixpanel_assets.staging import event_columns
-from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.plans import days_between
+from mixpanel_assets.streams.days import days_between
+from mixpanel_assets.streams.events import chunking as event_sync
+from mixpanel_assets.streams.events import columns as event_columns
+from mixpanel_assets.streams.events import reports as event_reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 # Dagster's own use of its own deprecated name.
@@ -402,7 +402,7 @@ def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: 
     with folder.new_file() as (file, stream), folder.new_name() as columns:
         stream.write("".join(lines).encode())
         stream.close()
-        assert event_columns.write(file, len(lines), columns, "events")
+        assert event_columns.write_columns(file, len(lines), columns, "events")
         query = EventsQuery(source=_source(pipeline))
         result = RangeResult(first, last, run, query, lines=len(lines), asked_at=asked_at)
         return folder.sign(folder.place(columns, result, ()))

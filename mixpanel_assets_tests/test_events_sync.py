@@ -10,8 +10,8 @@ import pytest
 
 from mixpanel_assets import partitions
 from mixpanel_assets.sandbox import Population
-from mixpanel_assets.sync.plans import days_between
-from mixpanel_assets.warehouse import events_table
+from mixpanel_assets.streams.days import days_between
+from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 # Dagster's own use of its own deprecated name.

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.sandbox.hostile import MEMBERS
-from mixpanel_assets.staging import event_columns
-from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.warehouse import events_table
-from mixpanel_assets.warehouse.database import Warehouse
-from mixpanel_assets.warehouse.events_table import StagedEvents, StoredDay
+from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.streams.events import columns as event_columns
+from mixpanel_assets.streams.events import load as events_table
+from mixpanel_assets.streams.events.load import StagedEvents, StoredDay
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 
 DAY, NEXT = "2026-01-01", "2026-01-02"
 NOON = 1_767_268_800  # of DAY, in UTC
@@ -48,7 +48,7 @@ class Table:
         with folder.new_file() as (file, stream), folder.new_name() as columns:
             stream.write("".join(line + "\n" for line in lines).encode())
             stream.close()
-            assert event_columns.write(file, len(lines), columns, "events")
+            assert event_columns.write_columns(file, len(lines), columns, "events")
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
             result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:

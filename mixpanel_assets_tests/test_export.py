@@ -21,24 +21,27 @@ import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixpanel_assets.client import json_text
+from mixpanel_assets.client.answer import Answer, BrokenAnswerError
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.property_filter import PropertyFilter
+from mixpanel_assets.client.retry import RetryPolicy
+from mixpanel_assets.client.server_text import NO_SECRETS
+from mixpanel_assets.client.split_records import Record
+from mixpanel_assets.client.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
 from mixpanel_assets.errors import Cancelled, ConfigurationError, WarehouseError
-from mixpanel_assets.mixpanel import export, json_text
-from mixpanel_assets.mixpanel.answer import Answer, BrokenAnswerError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.property_filter import PropertyFilter
-from mixpanel_assets.mixpanel.retry import RetryPolicy
-from mixpanel_assets.mixpanel.server_text import NO_SECRETS
-from mixpanel_assets.mixpanel.split_records import Record
-from mixpanel_assets.mixpanel.start_rate import MOST_STARTS, WINDOW_SECONDS, StartRate
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets.sandbox.events import Event
 from mixpanel_assets.settings import project
-from mixpanel_assets.staging import event_columns, event_lines
-from mixpanel_assets.staging.events import EventsFolder
-from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.event_sync import Chunk, ChunkResult, EventsPlan
-from mixpanel_assets.sync.plans import days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.days import days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.events import chunking as event_sync
+from mixpanel_assets.streams.events import columns as event_columns
+from mixpanel_assets.streams.events import lines as event_lines
+from mixpanel_assets.streams.events import wire as export
+from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan
+from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import EventsFolder
 from mixpanel_assets_tests.staged_events import lines_of, write
 
 # A busy machine is no finding.
@@ -274,10 +277,12 @@ class TestBrokenExports:
         assert not fetch(DAY, DAY).came
 
     def test_a_disk_that_takes_no_more_is_said_in_one_line(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
-        write_columns = event_columns.write
+        write_columns = event_columns.write_columns
         # As when it fills while the events are written, after their lines.
         monkeypatch.setattr(
-            event_columns, "write", lambda file, lines, _, what: write_columns(file, lines, Path("/dev/full"), what)
+            event_sync,
+            "write_columns",
+            lambda file, lines, _, what: write_columns(file, lines, Path("/dev/full"), what),
         )
         # Red, with DuckDB's own exception, when it is not caught.
         with pytest.raises(
@@ -496,7 +501,7 @@ class TestStartRate:
             clients = [MixpanelClient(project(), export_starts=StartRate(tmp_path / "s")) for _ in range(12)]
             with ThreadPoolExecutor(12) as threads:
                 for client in clients:
-                    threads.submit(client.save_export, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+                    threads.submit(save_export, client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
             starts = sandbox.journal.starts("export")
             for client in clients:
                 client.close()

@@ -45,7 +45,7 @@ from mixpanel_assets.runs.status import status
 from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.stopping import stop_requested
-from mixpanel_assets.sync import event_sync
+from mixpanel_assets.streams.events import chunking as event_sync
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")

@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets import history
-from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.history import Retention, delete_old_runs
-from mixpanel_assets.reports.event_reports import owed_days
 from mixpanel_assets.sandbox.faults import Fault
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.reports import owed_days
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 _LATER = datetime.now(timezone.utc) + timedelta(days=31)

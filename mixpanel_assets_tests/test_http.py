@@ -18,6 +18,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mixpanel_assets.client.answer import BrokenAnswerError
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
+from mixpanel_assets.client.project import Project
+from mixpanel_assets.client.request_limits import RequestLimits
+from mixpanel_assets.client.retry import Retrier, RetryPolicy
 from mixpanel_assets.errors import (
     AuthenticationError,
     FatalError,
@@ -27,15 +33,12 @@ from mixpanel_assets.errors import (
     RestartError,
     TransientError,
 )
-from mixpanel_assets.mixpanel.answer import BrokenAnswerError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, page_request
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.http import BadRequestError, ServerTimeoutError, Transport, UnreachableError
-from mixpanel_assets.mixpanel.project import Project
-from mixpanel_assets.mixpanel.request_limits import RequestLimits
-from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.profiles.fetch import fetch_page
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.wire import EngagePage, MalformedPageError, page_request
 from mixpanel_assets_tests.tls import CERTIFICATE, ConnectProxy, sandbox_behind_tls
 
 SECRET = "s3cret-marker"
@@ -81,11 +84,11 @@ def ask(sandbox: Sandbox, *faults: Fault, page: int = 0, of: Project | None = No
     stop = NoSleep()
     client = MixpanelClient(of or project(sandbox), policy=replace(POLICY, **policy), stop=stop)
     sandbox.faults, sandbox.limits = [], Limits(enforce=False)
-    session = client.fetch_page(ProfileQuery(), 0, None, client.retrier(_log())).session_id if page else None
+    session = fetch_page(client, ProfileQuery(), 0, None, client.retrier(_log())).session_id if page else None
     sandbox.faults = list(faults)
     retrier = client.retrier(_log())
     try:
-        return Asked(client.fetch_page(ProfileQuery(), page, session, retrier), None, retrier, stop.waits)
+        return Asked(fetch_page(client, ProfileQuery(), page, session, retrier), None, retrier, stop.waits)
     except MixpanelError as error:
         return Asked(None, error, retrier, stop.waits)
     finally:
@@ -233,9 +236,9 @@ def test_advice_fits_the_stream_and_the_parameter(sandbox: Sandbox, advice: Advi
 
     def ask_once() -> None:
         if isinstance(query, ProfileQuery):
-            client.fetch_page(query, 0, None, client.retrier(_log()))
+            fetch_page(client, query, 0, None, client.retrier(_log()))
         else:
-            client.save_export(query, "2026-01-01", "2026-01-02", io.BytesIO())
+            save_export(client, query, "2026-01-01", "2026-01-02", io.BytesIO())
 
     with pytest.raises(FatalError, match=rf"(check|plan has) {advice.check}: "):
         ask_once()
@@ -275,7 +278,7 @@ class TestUnreachable:
         client = MixpanelClient(of, policy=RetryPolicy(max_attempts=1))
         client.query_engage_page(0)
         with pytest.raises(UnreachableError, match=f"cannot reach {urlsplit(of.export_url).netloc} "):
-            client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+            save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
         client.close()
 
     def test_a_bad_url_is_final(self, sandbox: Sandbox) -> None:
@@ -411,7 +414,7 @@ class TestSecrets:
         # Red when requests gets text instead of bytes: UnicodeEncodeError.
         with Sandbox(Population(3), secret=secret) as other:
             client = MixpanelClient(replace(project(other), secret=secret), policy=RetryPolicy(max_attempts=1))
-            assert client.fetch_page(ProfileQuery(), 0, None, client.retrier(_log())).served == 3
+            assert fetch_page(client, ProfileQuery(), 0, None, client.retrier(_log())).served == 3
 
 
 def test_a_page_that_never_ends_is_given_up(sandbox: Sandbox) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets.mixpanel import json_text
-from mixpanel_assets.mixpanel.engage import parse_page
+from mixpanel_assets.client import json_text
 from mixpanel_assets.sandbox.hostile import MEMBERS
+from mixpanel_assets.streams.profiles.wire import parse_page
 
 DUCKDB = duckdb.connect()
 

@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixpanel_assets.client.answer import TooLargeError
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.property_filter import PropertyFilter
+from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.errors import MixpanelError, TransientError
-from mixpanel_assets.mixpanel import page_split
-from mixpanel_assets.mixpanel.answer import TooLargeError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.engage import EngagePage, MalformedPageError, ProfileQuery, parse_page, read_page
-from mixpanel_assets.mixpanel.property_filter import PropertyFilter
-from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.settings import project
-from mixpanel_assets.staging.pages import SnapshotFolder
+from mixpanel_assets.streams.profiles import page_split
+from mixpanel_assets.streams.profiles.fetch import fetch_page
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.staged import SnapshotFolder
+from mixpanel_assets.streams.profiles.wire import EngagePage, MalformedPageError, parse_page, read_page
 
 ROWS = [
     *(f'{{"$distinct_id":"{n}","$properties":{{{member}}}}}' for n, member in enumerate(MEMBERS)),
@@ -138,7 +140,7 @@ def test_a_large_page_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         client = MixpanelClient(project(), policy=RetryPolicy(max_attempts=1))
         try:
-            page = client.fetch_page(ProfileQuery(), 0, None, client.retrier(logging.getLogger(__name__)))
+            page = fetch_page(client, ProfileQuery(), 0, None, client.retrier(logging.getLogger(__name__)))
         except MixpanelError as error:
             pytest.fail(str(error))
         assert (page.served, page.total) == (20_000, 30_000)

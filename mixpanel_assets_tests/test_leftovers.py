@@ -12,9 +12,9 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.staging.pages import SnapshotFolder
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.profiles.staged import SnapshotFolder
 
 JOB = dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x")
 DAY_SECONDS = 24 * 3600

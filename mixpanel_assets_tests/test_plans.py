@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpanel_assets.errors import RestartError
-from mixpanel_assets.mixpanel.engage import EngagePage, ProfileRow
-from mixpanel_assets.sync import plans
+from mixpanel_assets.streams.budgets import quota_warning
+from mixpanel_assets.streams.profiles import page_rules as plans
+from mixpanel_assets.streams.profiles.wire import EngagePage, ProfileRow
 
 TOTALS = st.integers(0, 100_000)
 SIZES = st.integers(1, 5_000)
@@ -121,4 +122,4 @@ def test_page_size_is_what_the_server_says_or_serves() -> None:
     ],
 )
 def test_a_warning_from_80_percent_of_the_hour(pages: int, limit: int, *, warns: bool) -> None:
-    assert (plans.quota_warning(pages, limit) is not None) == warns
+    assert (quota_warning(pages, limit) is not None) == warns

@@ -13,11 +13,11 @@ import duckdb
 import pytest
 
 from mixpanel_assets import private_files
-from mixpanel_assets.mixpanel.export import EventsQuery
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.staging import event_columns
-from mixpanel_assets.staging.events import EventsFolder, RangeResult
-from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.streams.events import columns as event_columns
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 
@@ -144,7 +144,7 @@ def test_a_staged_range_is_too(tmp_path: Path) -> None:
         stream.write(b'{"event":"a","properties":{"time":1}}\n')
         stream.flush()
         assert mode(file) == 0o600
-        assert event_columns.write(file, 1, columns, "events")
+        assert event_columns.write_columns(file, 1, columns, "events")
         staged = folder.sign(folder.place(columns, RangeResult("2026-01-01", "2026-01-01", "run", EventsQuery()), ()))
     assert mode(folder.events_file(staged)) == 0o600
     assert readable(tmp_path) == {}

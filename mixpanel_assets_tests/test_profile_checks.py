@@ -7,8 +7,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from mixpanel_assets.assets.profiles import PROFILES_KEY
 from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 from mixpanel_assets_tests.pipeline import Pipeline, defs
 
 _TABLE = "mixpanel.mixpanel.profiles"

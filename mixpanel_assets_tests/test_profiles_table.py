@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.warehouse.database import Warehouse
-from mixpanel_assets.warehouse.profiles_table import Published, StagedProfiles, publish
+from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.streams.profiles.load import Published, StagedProfiles, publish
+from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets_tests.staged import NOON, page, rejected, staged
 
 OLD = {"a": '{"old":1}', "b": '{"old":2}', "c": '{"old":3}', "d": None}
@@ -263,7 +263,7 @@ def steps_until_done(
     for step in range(1, 100):
         with monkeypatch.context() as patch:
             patch.setattr(
-                "mixpanel_assets.warehouse.database.duckdb.connect",
+                "mixpanel_assets.storage.warehouse.duckdb.connect",
                 lambda path, n=step: Failing(connect(path), n, fail),
             )
             try:
@@ -308,7 +308,7 @@ import os, pickle, signal, sys
 from pathlib import Path
 import duckdb
 from mixpanel_assets_tests.test_profiles_table import Failing, put
-from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
 connect = duckdb.connect
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 duckdb.connect = lambda path: Failing(connect(path), int(sys.argv[1]), kill)

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
-from mixpanel_assets.assets.events import EventsConfig
-from mixpanel_assets.assets.profiles import ProfilesConfig
-from mixpanel_assets.assets.sync_config import SyncConfig
+from mixpanel_assets.client.property_filter import EVENT_KEY, KEEP_ALL, PropertyFilter, SievedLines
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.mixpanel.engage import ProfileQuery, parse_page
-from mixpanel_assets.mixpanel.property_filter import EVENT_KEY, KEEP_ALL, PropertyFilter, SievedLines
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.streams.events.assets import EventsConfig
+from mixpanel_assets.streams.profiles.assets import ProfilesConfig
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.wire import parse_page
+from mixpanel_assets.streams.settings import SyncConfig
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 from mixpanel_assets_tests.pipeline import SYNC, Pipeline
 

@@ -19,17 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
+from mixpanel_assets.client import ledger_file
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
+from mixpanel_assets.client.rate_limits import RateLimits, parse
+from mixpanel_assets.client.retry import RetryPolicy
+from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError
-from mixpanel_assets.mixpanel import ledger_file
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
-from mixpanel_assets.mixpanel.rate_limits import RateLimits, parse
-from mixpanel_assets.mixpanel.retry import RetryPolicy
-from mixpanel_assets.mixpanel.start_rate import StartRate
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets.sync.budgets import budget, keep_to
+from mixpanel_assets.streams.budgets import budget, keep_to
+from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.profiles.fetch import fetch_page
+from mixpanel_assets.streams.profiles.query import ProfileQuery
 
 URL = "https://mixpanel.com/api/query"
 HOUR = 3600.0
@@ -397,7 +399,7 @@ _TAKE_ALL_YOU_CAN = """
 import sys
 from pathlib import Path
 from mixpanel_assets.errors import QuotaError
-from mixpanel_assets.mixpanel.quota import Ledger
+from mixpanel_assets.client.quota import Ledger
 account = Ledger(Path(sys.argv[1])).account("https://mixpanel.com", "1", "query")
 print("ready", flush=True)
 sys.stdin.readline()
@@ -567,7 +569,7 @@ def test_exports_that_wait_for_their_turn_hear_of_a_refusal(sandbox: Sandbox) ->
     errors = []
     with ThreadPoolExecutor(10) as threads:
         days = [f"2026-01-{number:02d}" for number in range(1, 11)]
-        asked = [threads.submit(client.save_export, EventsQuery(), day, day, io.BytesIO()) for day in days]
+        asked = [threads.submit(save_export, client, EventsQuery(), day, day, io.BytesIO()) for day in days]
         errors = [each.exception() for each in asked]
     assert all(isinstance(error, QuotaError) and error.retry_after for error in errors)
     assert 1 <= len(sandbox.journal.requests) <= 3
@@ -627,9 +629,9 @@ def test_what_the_ledger_refuses_is_no_attempt(sandbox: Sandbox) -> None:
     retrier = client.retrier(logging.getLogger("test_quota"))
     client.queries.learn(RateLimits(hourly_limit=60))
     spend(client.queries, 59)
-    client.fetch_page(ProfileQuery(), 0, None, retrier)
+    fetch_page(client, ProfileQuery(), 0, None, retrier)
     with pytest.raises(QuotaError):
-        client.fetch_page(ProfileQuery(), 0, None, retrier)
+        fetch_page(client, ProfileQuery(), 0, None, retrier)
     assert len(retrier.attempts) == len(sandbox.journal.requests) == 1
     client.close()
 
@@ -638,12 +640,12 @@ def test_an_export_takes_its_turn_to_start_after_the_ledger(sandbox: Sandbox, tm
     """Red when the turn comes first: exports that waited for a locked ledger would then go together."""
     ledger, starts = Ledger(tmp_path / "quota.sqlite"), tmp_path / "export_starts"
     client = MixpanelClient(settings.project(), ledger=ledger, export_starts=StartRate(starts))
-    client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+    save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
     client.exports.learn(RateLimits(hourly_limit=60))
     spend(client.exports, 59)
     starts.unlink()
     with pytest.raises(QuotaError):
-        client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+        save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
     assert not starts.exists()
     client.close()
 
@@ -654,7 +656,7 @@ def test_a_cancel_while_waiting_for_a_turn_to_start_does_not_count(sandbox: Sand
     client = client_of(Ledger(), stop)
     stop.set()
     with pytest.raises(Cancelled):
-        client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
+        save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
     assert client.exports.standing().used == 0
     client.close()
 

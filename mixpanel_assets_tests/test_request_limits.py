@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
+from mixpanel_assets.client.answer import TooLargeError, TooSlowError
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.request_limits import RequestLimits
+from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.errors import Cancelled, FatalError, MixpanelError, TransientError
-from mixpanel_assets.mixpanel.answer import TooLargeError, TooSlowError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.request_limits import RequestLimits
-from mixpanel_assets.mixpanel.retry import RetryPolicy
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets.settings import project
-from mixpanel_assets.sync import event_sync
-from mixpanel_assets.sync.event_sync import Chunk, EventsPlan
+from mixpanel_assets.streams.events import chunking as event_sync
+from mixpanel_assets.streams.events.chunking import Chunk, EventsPlan
+from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.profiles.fetch import fetch_page
+from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets_tests.tls import CERTIFICATE, sandbox_behind_tls
 
 DAY, NEXT, LAST = "2026-01-01", "2026-01-02", "2026-01-04"
@@ -44,11 +46,11 @@ def client_with(stop: threading.Event | None = None, attempts: int = 1, **limits
 
 
 def page(client: MixpanelClient) -> Any:
-    return client.fetch_page(ProfileQuery(), 0, None, client.retrier(LOG))
+    return fetch_page(client, ProfileQuery(), 0, None, client.retrier(LOG))
 
 
 def events(client: MixpanelClient) -> int:
-    return client.save_export(EventsQuery(), DAY, DAY, io.BytesIO(), client.retrier(LOG))
+    return save_export(client, EventsQuery(), DAY, DAY, io.BytesIO(), client.retrier(LOG))
 
 
 DEADLINES = [(page, "query_deadline_seconds"), (events, "export_deadline_seconds")]

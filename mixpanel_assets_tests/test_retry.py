@@ -8,9 +8,9 @@ from typing import NoReturn
 
 import pytest
 
+from mixpanel_assets.client.http import UnreachableError
+from mixpanel_assets.client.retry import Retrier, RetryPolicy
 from mixpanel_assets.errors import Cancelled, FatalError, MixpanelError, QuotaError, RestartError, TransientError
-from mixpanel_assets.mixpanel.http import UnreachableError
-from mixpanel_assets.mixpanel.retry import Retrier, RetryPolicy
 from mixpanel_assets_tests.test_http import NoSleep
 
 LOG = logging.getLogger(__name__)

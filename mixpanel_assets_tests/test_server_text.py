@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus
 import duckdb
 import pytest
 
-from mixpanel_assets.mixpanel.server_text import ServerText, one_line, reason_in, visible
+from mixpanel_assets.client.server_text import ServerText, one_line, reason_in, visible
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
 SECRETS = ["s3cret-marker", "mark/er+secret 7", "Pä<&>\"'\\x€ss", "AbCdEfGhIjKlMnOpQrStUvWxYz012345"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mixpanel_assets.mixpanel.engage import EngagePage
-from mixpanel_assets.staging.pages import PageResult, SnapshotFolder
-from mixpanel_assets.sync import snapshots
+from mixpanel_assets.streams.profiles import snapshots
+from mixpanel_assets.streams.profiles.staged import PageResult, SnapshotFolder
+from mixpanel_assets.streams.profiles.wire import EngagePage
 from mixpanel_assets_tests.staged import page, rejected, snapshot, stage
 
 

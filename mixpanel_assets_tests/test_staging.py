@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.mixpanel.retry import Attempt
-from mixpanel_assets.staging.pages import KEEP_SECONDS, Snapshot, SnapshotFolder, prepare, sweep
+from mixpanel_assets.storage.staging import KEEP_SECONDS, prepare, sweep
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.staged import Snapshot, SnapshotFolder
 from mixpanel_assets_tests.staged import NOON, page, rejected
 
 ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixpanel_assets.mixpanel.retry import Attempt
+from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.reports import markdown
 from mixpanel_assets.reports.timeline import SHOWN_IN_PLACE, Unit, picture
 

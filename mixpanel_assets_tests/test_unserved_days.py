@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 
 from mixpanel_assets import fetch_events, partitions, settings
-from mixpanel_assets.assets.events import EVENTS_KEY
 from mixpanel_assets.cli.main import run
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.served_days import Edge, EdgeRefusedError, KnownRefusalError, Unserved, edge_refused
+from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.errors import MixpanelError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.served_days import Edge, EdgeRefusedError, KnownRefusalError, Unserved, edge_refused
-from mixpanel_assets.mixpanel.start_rate import StartRate
-from mixpanel_assets.reports import event_reports
 from mixpanel_assets.results import ParallelFetchResult
 from mixpanel_assets.sandbox import Fault
-from mixpanel_assets.sync.plans import days_between, split_date_range
+from mixpanel_assets.streams.days import days_between, split_date_range
+from mixpanel_assets.streams.events import reports as event_reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 # Dagster's own use of its own deprecated name.
@@ -122,7 +123,7 @@ class TestBeyondTheHistory:
         client = MixpanelClient(settings.project(), export_starts=Turn())
         retrier = client.retrier(logging.getLogger(__name__))
         with pytest.raises(KnownRefusalError, match="not all of it is served: said"):
-            retrier.call(lambda: client.save_export(EventsQuery(), FIRST, LAST, io.BytesIO(), retrier))
+            retrier.call(lambda: save_export(client, EventsQuery(), FIRST, LAST, io.BytesIO(), retrier))
         client.close()
         assert (pipeline.asked(), retrier.attempts, retrier.counted_requests) == ([], [], 0)
         assert client.exports.standing().used == 0

@@ -15,8 +15,8 @@ import pytest
 
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.stopping import stoppable
-from mixpanel_assets.warehouse import database
-from mixpanel_assets.warehouse.database import Warehouse, _explained, compression, count, table_exists
+from mixpanel_assets.storage import warehouse as database
+from mixpanel_assets.storage.warehouse import Warehouse, _explained, compression, count, table_exists
 
 
 def make(path: Path) -> Path:
@@ -221,7 +221,7 @@ def test_threads_open_and_close_the_file_as_they_please(tmp_path: Path) -> None:
 _PUBLISH = """
 import sys
 from pathlib import Path
-from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
 with Warehouse(Path(sys.argv[1])).transaction() as connection:
     connection.execute("update t set n = n + 1")
     print("publishing", flush=True)

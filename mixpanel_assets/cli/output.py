@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mixpanel_assets.cli.streams import discard
+from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.errors import MixpanelAssetsError
-from mixpanel_assets.mixpanel.server_text import visible
 
 
 class Format(str, Enum):

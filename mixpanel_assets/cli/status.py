@@ -26,12 +26,12 @@ def plan_profiles(output: FormatOption = Format.json) -> None:
     """Requests that a profiles sync needs and that are left; asks Mixpanel nothing, goes by the last sync."""
     from mixpanel_assets.runs.instances import open_instance
     from mixpanel_assets.runs.status import plan_profiles as plan
-    from mixpanel_assets.sync import plans
+    from mixpanel_assets.streams.budgets import quota_warning
 
     with open_instance() as instance:
         planned = plan(instance)
     print_result(planned, output)
-    warning = plans.quota_warning(planned["requests"], planned["hourly_limit"])
+    warning = quota_warning(planned["requests"], planned["hourly_limit"])
     if warning:
         warn(warning)
 

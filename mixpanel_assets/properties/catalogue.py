@@ -5,7 +5,7 @@
     event_properties       the catalogue of `events`: per event name, and with event_name NULL for all events
     event_property_days    the counts of each day of events, so that only days that changed are counted again
 
-Counting is counting.py's, and names are naming.py's. Opening and committing are database.py's.
+Counting is counting.py's, and names are naming.py's. Opening and committing are storage/warehouse.py's.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
@@ -18,7 +18,7 @@ import duckdb
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.properties import counting, naming, statistics
 from mixpanel_assets.properties.sources import Source
-from mixpanel_assets.warehouse.database import bound_memory, count, table_exists
+from mixpanel_assets.storage.warehouse import bound_memory, count, table_exists
 
 COLUMNS_TABLE = "property_columns"
 # A property of events is current if it came within the newest days; old days keep those that have gone out of use.

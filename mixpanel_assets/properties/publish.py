@@ -9,7 +9,7 @@ import duckdb
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
 from mixpanel_assets.properties.sources import PROFILES, Source, group
-from mixpanel_assets.warehouse.database import count, table_exists
+from mixpanel_assets.storage.warehouse import count, table_exists
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ does.
 import re
 from collections.abc import Iterable, Sequence
 
-from mixpanel_assets.mixpanel.server_text import one_line
+from mixpanel_assets.client.server_text import one_line
 
 # Whoever wants the hundred-and-first row has a common cause to look for, not a row.
 MOST_ROWS = 100

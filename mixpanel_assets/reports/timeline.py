@@ -2,7 +2,7 @@
 
 SVG in a Markdown image. Dagster's UI shows Markdown in place if it has fewer than 1,000 characters, and else a link: so
 the picture is drawn as fine as fits. Belongs here: the drawing. Does not belong here: what a page or chunk is
-(profile_reports.py and event_reports.py say it as `Unit`).
+(streams/*/reports.py say it as `Unit`).
 
 Units share as few lanes as they can without overlap: the number of lanes is how many were under way at a time.
 """
@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mixpanel_assets.mixpanel.retry import Attempt
+from mixpanel_assets.client.retry import Attempt
 
 SHOWN_IN_PLACE = 1000
 _CAME, _FAILED, _WAITED = "seagreen", "crimson", "gold"

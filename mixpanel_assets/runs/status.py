@@ -12,16 +12,16 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets import partitions, settings
-from mixpanel_assets.assets.events import EVENTS_KEY
-from mixpanel_assets.assets.profiles import PROFILES_KEY
+from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.job_names import EVENT_JOBS, PROFILE_JOBS
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Account, Ledger
-from mixpanel_assets.owed import NoRecordError, owed_days, owed_pages
 from mixpanel_assets.runs.run import step_error
-from mixpanel_assets.sync.budgets import Budget, budget
-from mixpanel_assets.sync.plans import ranges_of, split_date_range
-from mixpanel_assets.warehouse.database import Say, Warehouse
+from mixpanel_assets.storage.warehouse import Say, Warehouse
+from mixpanel_assets.streams.budgets import Budget, budget
+from mixpanel_assets.streams.days import ranges_of, split_date_range
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.owed import NoRecordError, owed_days, owed_pages
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
 # Runs that are looked through for the last one of an asset.
 _MOST_RUNS = 100

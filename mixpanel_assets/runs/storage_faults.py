@@ -1,7 +1,7 @@
 """What may be wrong with Dagster's storage, named in one line with the way out.
 
 Belongs here: the errors of Dagster's settings and databases, as errors of ours. Does not belong here: opening them
-(instances.py), and the DuckDB file (warehouse/database.py).
+(instances.py), and the DuckDB file (storage/warehouse.py).
 """
 
 import re

@@ -17,8 +17,6 @@ import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from mixpanel_assets import arguments, partitions, settings
-from mixpanel_assets.assets.events import EVENTS_KEY, EventsConfig
-from mixpanel_assets.assets.profiles import PROFILES_KEY, ProfilesConfig
 from mixpanel_assets.errors import ConfigurationError, MixpanelAssetsError, MixpanelError
 from mixpanel_assets.pools import ENGAGE_POOL, EXPORT_POOL, POOL_CEILINGS, POOL_LIMITS
 from mixpanel_assets.results import (
@@ -30,7 +28,9 @@ from mixpanel_assets.results import (
 )
 from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
-from mixpanel_assets.sync.plans import split_date_range
+from mixpanel_assets.streams.days import split_date_range
+from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY, ProfilesConfig
 
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
 MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]

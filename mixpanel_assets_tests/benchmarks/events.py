@@ -22,8 +22,8 @@ from pathlib import Path
 
 import duckdb
 
-from mixpanel_assets.mixpanel.quota import LEDGER_FILE, Ledger
-from mixpanel_assets.mixpanel.rate_limits import RateLimits
+from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.client.rate_limits import RateLimits
 from mixpanel_assets.pools import EXPORT_POOL, POOL_LIMITS
 from mixpanel_assets.sandbox import Limits
 from mixpanel_assets_tests.benchmarks.served import child_environment, journal, prepare_home, served

@@ -28,24 +28,24 @@ import logging, sys, threading
 from pathlib import Path
 from mixpanel_assets import settings
 from mixpanel_assets.errors import MixpanelError
-from mixpanel_assets.mixpanel.client import MixpanelClient
-from mixpanel_assets.mixpanel.engage import ProfileQuery
-from mixpanel_assets.mixpanel.export import EventsQuery
-from mixpanel_assets.mixpanel.retry import RetryPolicy
-from mixpanel_assets.staging.pages import SnapshotFolder
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.streams.profiles.wire import ProfileQuery
+from mixpanel_assets.streams.events.wire import EventsQuery
+from mixpanel_assets.client.retry import RetryPolicy
+from mixpanel_assets.streams.profiles.staged import SnapshotFolder
 client, log = MixpanelClient(settings.project(), policy=RetryPolicy(max_attempts=1)), logging.getLogger()
 root = Path(sys.argv[2])
 root.mkdir(exist_ok=True)
 
 def page(number):
     session = None if number == 0 else first.session_id
-    came = client.fetch_page(ProfileQuery(), number, session, client.retrier(log))
+    came = fetch_page(client, ProfileQuery(), number, session, client.retrier(log))
     SnapshotFolder(root, "s").write_page(came, 1, ())
     return came
 
 try:
     if sys.argv[1] == "pages":
-        first = client.fetch_page(ProfileQuery(page_size=1), 0, None, client.retrier(log))
+        first = fetch_page(client, ProfileQuery(page_size=1), 0, None, client.retrier(log))
         at_once = [threading.Thread(target=page, args=(number,)) for number in range(1, 6)]
         [thread.start() for thread in at_once]
         [thread.join() for thread in at_once]
@@ -54,7 +54,7 @@ try:
         print("stored", page(0).served, "rows")
     else:
         with (root / "export").open("wb") as file:
-            client.save_export(EventsQuery(), "2026-01-01", "2026-01-01", file)
+            save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", file)
         print("stored")
 except MixpanelError as error:
     print(error)

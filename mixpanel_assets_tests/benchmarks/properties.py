@@ -20,7 +20,7 @@ import duckdb
 
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.sources import EVENTS
-from mixpanel_assets.warehouse.database import Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
 
 NAMES, COMMON, OWN = 20, 20, 14
 DAYS = 30

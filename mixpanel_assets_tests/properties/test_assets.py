@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mixpanel_assets.assets.profiles import PROFILES_KEY
-from mixpanel_assets.assets.properties import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.definitions import build_defs
+from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 from mixpanel_assets_tests.events_pipeline import FIRST, events_pipeline
 from mixpanel_assets_tests.pipeline import Pipeline
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets.mixpanel import json_text
+from mixpanel_assets.client import json_text
 from mixpanel_assets.properties import naming, wide_views
 from mixpanel_assets.properties.publish import CatalogueOrder, publish
 from mixpanel_assets.properties.sources import PROFILES

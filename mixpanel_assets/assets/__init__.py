@@ -1,1 +1,0 @@
-"""The assets: each module reads top to bottom as its data flows."""

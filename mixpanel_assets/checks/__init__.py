@@ -1,1 +1,0 @@
-"""Asset checks: whether what is stored can be trusted. They look, and fetch nothing."""

@@ -1,0 +1,87 @@
+"""`mixpanel/profile_properties` and `mixpanel/event_properties`: catalogues of properties, and typed views with them.
+
+They fetch nothing: what is in the tables is counted where it lies, when the IO manager is handed the order. What is
+counted, and how columns get names and types, is properties/'s.
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from mixpanel_assets.io_manager_keys import WAREHOUSE
+from mixpanel_assets.properties.catalogue import MEMORY_MB
+from mixpanel_assets.properties.publish import CatalogueOrder
+from mixpanel_assets.properties.sources import EVENTS, PROFILES
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+
+PROFILE_PROPERTIES_KEY = dg.AssetKey(["mixpanel", PROFILES.catalogue])
+EVENT_PROPERTIES_KEY = dg.AssetKey(["mixpanel", EVENTS.catalogue])
+
+_UNFOLD = Field(
+    default=None,
+    description="Nested values in the views as STRUCT (true) or JSON (false) from now on; default: as before, or JSON.",
+)
+_MEMORY = Field(
+    default=MEMORY_MB, ge=100, description="MB that DuckDB may use; more where rows hold 100 kB of JSON on average."
+)
+# `eager()` would wait until every day of events is there; a sync of a few days is worth a new catalogue too.
+_AFTER_SYNC = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("after_sync")
+
+
+class ProfilePropertiesConfig(dg.Config):
+    """Settings of one update. What is said to hold from now on is remembered."""
+
+    unfold_nested: bool | None = _UNFOLD
+    memory_mb: int = _MEMORY
+
+
+class EventPropertiesConfig(dg.Config):
+    """Settings of one update. What is said to hold from now on is remembered."""
+
+    unfold_nested: bool | None = _UNFOLD
+    memory_mb: int = _MEMORY
+    event_views: list[str] = Field(
+        default=[],
+        description="Events that get a view of their own, mixpanel.events_wide_<name>, from now on; [*]: all.",
+    )
+
+
+@dg.asset(
+    key=PROFILE_PROPERTIES_KEY,
+    deps=[PROFILES_KEY],
+    io_manager_key=WAREHOUSE,
+    group_name="mixpanel",
+    kinds={"duckdb"},
+    tags={"personal_data": "true"},
+    automation_condition=_AFTER_SYNC,
+    description=(
+        "One row per property of the profiles: exact name, kinds of values, share of profiles, different values, "
+        "examples, and its column in the view mixpanel.profiles_wide, which is brought up to date with it."
+    ),
+)
+def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
+    """Order the catalogue and the view of profiles."""
+    return CatalogueOrder(PROFILES, unfold_nested=config.unfold_nested, memory_mb=config.memory_mb)
+
+
+@dg.asset(
+    key=EVENT_PROPERTIES_KEY,
+    deps=[EVENTS_KEY],
+    io_manager_key=WAREHOUSE,
+    group_name="mixpanel",
+    kinds={"duckdb"},
+    tags={"personal_data": "true"},
+    automation_condition=_AFTER_SYNC,
+    description=(
+        "One row per property of the events, over all (event_name is NULL) and for each event name: exact name, kinds "
+        "of values, share of events, different values, examples, and its column in the view mixpanel.events_wide, "
+        "which is brought up to date with it. Only days that changed are counted again."
+    ),
+)
+def event_properties(config: EventPropertiesConfig) -> CatalogueOrder:
+    """Order the catalogue and the views of events."""
+    return CatalogueOrder(EVENTS, tuple(config.event_views), config.unfold_nested, config.memory_mb)

@@ -1,0 +1,70 @@
+"""What the IO manager does with the order for a catalogue of properties, and what the UI shows of it.
+
+Names, types and counts only: examples are personal data, and stay in the warehouse.
+"""
+
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster._core.storage.db_io_manager import DbTypeHandler, TableSlice
+
+from mixpanel_assets.client.server_text import visible
+from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
+from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.reports import markdown
+
+# Metadata lies in the event log for ever.
+MOST_NAMES = 100
+
+
+class PropertiesHandler(DbTypeHandler[CatalogueOrder]):
+    """Catalogues properties, and makes the views."""
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [CatalogueOrder]
+
+    def handle_output(
+        self,
+        context: dg.OutputContext,
+        table_slice: TableSlice,
+        obj: CatalogueOrder,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, Any]:
+        catalogued = publish(connection, obj)
+        drift = catalogued.drift
+        context.log.info(
+            f"mixpanel.{obj.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
+            f"{len(drift.retyped)} retyped; views: {', '.join(catalogued.views[:MOST_NAMES])}"
+        )
+        return {**_metadata(catalogued), "properties": dg.MetadataValue.md(_table(connection, obj.source))}
+
+    def load_input(
+        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> CatalogueOrder:
+        raise NotImplementedError("query the catalogue through the `warehouse` resource instead of loading it")
+
+
+def _metadata(catalogued: Catalogued) -> dict[str, Any]:
+    drift = catalogued.drift
+    retyped = [{"property": visible(name), "from": old, "to": new} for name, old, new in drift.retyped]
+    return {
+        "dagster/row_count": catalogued.rows,
+        "views": dg.MetadataValue.json(list(catalogued.views[:MOST_NAMES])),
+        "new_properties": dg.MetadataValue.json(list(map(visible, drift.new[:MOST_NAMES]))),
+        "gone_properties": dg.MetadataValue.json(list(map(visible, drift.gone[:MOST_NAMES]))),
+        "retyped_properties": dg.MetadataValue.json(retyped[:MOST_NAMES]),
+    }
+
+
+def _table(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
+    rows = connection.execute(
+        f"select name, column_name, column_type, array_to_string(map_keys(types), ', '), share, distinct_values "
+        f"from {source.catalogue} where event_name is null order by share desc, name limit {markdown.MOST_ROWS + 1}"
+    ).fetchall()
+    shown = ((*row[:4], f"{row[4]:.1%}", row[5]) for row in rows)
+    return markdown.table(["property", "column", "type", "kinds", "share", "different values"], shown)

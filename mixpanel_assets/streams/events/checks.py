@@ -1,0 +1,160 @@
+"""Asset checks of `mixpanel/events`: whether the stored days can be trusted.
+
+They compare the table with `event_days`, what each load said of its days, and with what Dagster calls materialized;
+they fetch nothing. A failed check fails the run, after the rows were stored.
+"""
+
+import statistics
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date
+
+import dagster as dg
+
+from mixpanel_assets import partitions
+from mixpanel_assets.errors import IncompleteSyncError
+from mixpanel_assets.resources import WarehouseResource
+from mixpanel_assets.storage.warehouse import count
+from mixpanel_assets.streams.events import load, reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.load import StoredDay
+from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
+
+# Weekends of an office product have a third of the events of its working days.
+LEAST_SHARE = 0.25
+COMPARED_DAYS = 7
+_MOST_DAYS_NAMED = 20
+
+UNIQUE = dg.AssetCheckSpec(
+    "event_keys_unique",
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="No two stored events of these days share a key.",
+)
+WHOLE = dg.AssetCheckSpec(
+    "event_days_whole",
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="Every materialized day was loaded, and the table holds as many rows of it as its load stored.",
+)
+INSIDE = dg.AssetCheckSpec(
+    "events_inside_their_days",
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="Every stored event lies in a day that was loaded.",
+)
+ACCEPTED = dg.AssetCheckSpec(
+    "events_accepted",
+    asset=EVENTS_KEY,
+    blocking=True,
+    description="Every row that came for these days is stored, none lies in rejected_rows.",
+)
+FRESH = dg.AssetCheckSpec(
+    "events_fresh",
+    asset=EVENTS_KEY,
+    description="Today or yesterday is loaded; if not, events are missing at the end (a warning).",
+)
+NOT_FEWER = dg.AssetCheckSpec(
+    "events_not_fewer",
+    asset=EVENTS_KEY,
+    description=(
+        f"The last day that is over has no less than {LEAST_SHARE:.0%} of the events of the {COMPARED_DAYS} loaded "
+        "days before it (a warning)."
+    ),
+)
+
+
+# One step for all of them: each step opens the file, a quarter of a second.
+@dg.multi_asset_check(name="check_events", specs=[UNIQUE, WHOLE, INSIDE, ACCEPTED, FRESH, NOT_FEWER], can_subset=True)
+def events_checks(
+    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+) -> Iterator[dg.AssetCheckResult]:
+    """The checks of `mixpanel/events`; if a blocking one fails, the step ends with what it says."""
+    with one_line_errors():
+        today = partitions.today()
+        with warehouse.open(context.log).reading() as connection:
+            first, last = _days(context)
+            repeated = load.repeated_keys(connection, first, last)
+            differing = load.differing_days(connection)
+            outside = count(connection, load.ROWS_OUTSIDE_THEIR_DAYS)
+            loaded = load.stored(connection).days
+    absent = context.instance.get_materialized_partitions(EVENTS_KEY) - loaded.keys()
+    results = [
+        _unique(repeated),
+        _whole(sorted(absent.union(differing))),
+        _inside(outside),
+        _accepted({day: loaded[day] for day in loaded if (first or day) <= day <= (last or day)}),
+        _fresh(loaded, today),
+        _not_fewer(loaded, today),
+    ]
+    chosen = {key.name for key in context.selected_asset_check_keys}
+    results = [result for result in results if result.check_name in chosen]
+    yield from results
+    failed = [result for result in results if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR]
+    if failed:
+        # Dagster itself would only name the checks, in a stack trace.
+        words = "; ".join(result.description or "" for result in failed)
+        raise OneLineFailure(words, IncompleteSyncError.__name__)
+
+
+def _unique(repeated: int) -> dg.AssetCheckResult:
+    words = f"{repeated} rows repeat the key of another row" if repeated else "every key is there once"
+    return dg.AssetCheckResult(
+        passed=not repeated, check_name=UNIQUE.name, description=words, metadata={"repeated_rows": repeated}
+    )
+
+
+def _whole(wrong: list[str]) -> dg.AssetCheckResult:
+    words = f"{len(wrong)} days are not as they were loaded: {_named(wrong)}" if wrong else "all days are whole"
+    metadata = {"days": dg.MetadataValue.json(wrong[:_MOST_DAYS_NAMED])}
+    return dg.AssetCheckResult(passed=not wrong, check_name=WHOLE.name, description=words, metadata=metadata)
+
+
+def _inside(outside: int) -> dg.AssetCheckResult:
+    words = f"{outside} rows lie in no day that was loaded" if outside else "every row lies in its day"
+    return dg.AssetCheckResult(
+        passed=not outside, check_name=INSIDE.name, description=words, metadata={"rows": outside}
+    )
+
+
+def _accepted(loaded: Mapping[str, StoredDay]) -> dg.AssetCheckResult:
+    rows = sum(day.rejected for day in loaded.values())
+    words = reports.rejected_words(rows) if rows else "every row that came is stored"
+    return dg.AssetCheckResult(
+        passed=not rows, check_name=ACCEPTED.name, description=words, metadata={"rejected_rows": rows}
+    )
+
+
+def _fresh(loaded: Collection[str], today: str) -> dg.AssetCheckResult:
+    newest = max(loaded, default=None)
+    if newest is None:
+        return _warning(FRESH, passed=False, words="no day was ever loaded")
+    behind = (date.fromisoformat(today) - date.fromisoformat(newest)).days
+    return _warning(FRESH, passed=behind <= 1, words=f"the newest loaded day is {newest}, {behind} days ago")
+
+
+def _not_fewer(loaded: Mapping[str, StoredDay], today: str) -> dg.AssetCheckResult:
+    *before, last = [None, *(day for day in sorted(loaded) if day < today)][-COMPARED_DAYS - 1 :]
+    compared = [loaded[day].rows for day in before if day is not None]
+    if last is None or not compared:
+        return _warning(NOT_FEWER, passed=True, words="no days to compare yet")
+    usual = statistics.median(compared)
+    words = f"{loaded[last].rows} events on {last}; the {len(compared)} loaded days before have {usual:g} (median)"
+    return _warning(NOT_FEWER, passed=loaded[last].rows >= usual * LEAST_SHARE, words=words)
+
+
+def _warning(check: dg.AssetCheckSpec, *, passed: bool, words: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=passed, check_name=check.name, severity=dg.AssetCheckSeverity.WARN, description=words
+    )
+
+
+def _days(context: dg.AssetCheckExecutionContext) -> tuple[str | None, str | None]:
+    """The days of this run; no bounds in a run without partitions."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None, None
+    return context.partition_key_range.start, context.partition_key_range.end
+
+
+def _named(days: list[str]) -> str:
+    more = len(days) - _MOST_DAYS_NAMED
+    return ", ".join(days[:_MOST_DAYS_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,50 @@
+"""Which events: a query of the raw export as its parameters."""
+
+import json
+from dataclasses import dataclass
+
+from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class EventsQuery:
+    """Which events. None means: all.
+
+    Attributes:
+        events: Only events of these names.
+        where: Filter expression, such as `properties["plan"] == "pro"`.
+        kept: Which of the properties that come are kept.
+        source: Whose events, as the client says; None where it was not noted.
+    """
+
+    events: tuple[str, ...] | None = None
+    where: str | None = None
+    kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
+
+    def covers(self, other: "EventsQuery") -> bool:
+        """Whether an export brings all events that another would bring; which properties are kept is another matter."""
+        names = self.events is None or (other.events is not None and {*other.events} <= {*self.events})
+        return names and self.where in (None, other.where) and other.source in (None, self.source)
+
+    def check(self) -> None:
+        """Refuse what Mixpanel would misunderstand or silently ignore.
+
+        Raises:
+            ConfigurationError: one line that names the setting.
+        """
+        if self.where is not None and not self.where.strip():
+            raise ConfigurationError("where is empty: leave it out to fetch all events")
+        if self.events is not None and not all(name.strip() for name in self.events or ("",)):
+            raise ConfigurationError("events must name at least one event, and no empty names")
+        self.kept.check_for_events()
+
+    def params(self) -> dict[str, str]:
+        """The query as URL parameters."""
+        params = {}
+        if self.events is not None:
+            params["event"] = json.dumps(list(self.events))
+        if self.where is not None:
+            params["where"] = self.where
+        return params

@@ -1,0 +1,82 @@
+"""Which profiles, and what of them: a query of the Engage API as its form."""
+
+import json
+from dataclasses import dataclass
+
+from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class ProfileQuery:
+    """Which profiles, and what of them. None means: Mixpanel's default.
+
+    Attributes:
+        where: Filter expression, such as `properties["plan"] == "pro"`.
+        cohort_id: Only members of this cohort.
+        include_all_users: With a cohort: also ids that have no profile.
+        output_properties: Only these properties.
+        page_size: Profiles per page wished for; the server's answer decides.
+        data_group_id: Group profiles of this group instead of users; a signed 64-bit integer as text.
+        kept: Which of the properties that come are kept.
+        source: Whose profiles, as the client says; None where it was not noted.
+    """
+
+    where: str | None = None
+    cohort_id: int | None = None
+    include_all_users: bool | None = None
+    output_properties: tuple[str, ...] | None = None
+    page_size: int | None = None
+    data_group_id: str | None = None
+    kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
+
+    def check(self) -> None:
+        """Refuse what Mixpanel would misunderstand or silently ignore.
+
+        Raises:
+            ConfigurationError: one line that names the setting.
+        """
+        if self.where is not None and not self.where.strip():
+            raise ConfigurationError("where is empty: leave it out to fetch all profiles")
+        if self.cohort_id is not None and self.cohort_id <= 0:
+            raise ConfigurationError(f"cohort_id must be a positive number, not {self.cohort_id}")
+        if self.include_all_users is not None and self.cohort_id is None:
+            raise ConfigurationError("include_all_users only makes sense with cohort_id: set both or neither")
+        if self.output_properties is not None and not all(name.strip() for name in self.output_properties or ("",)):
+            raise ConfigurationError("output_properties must name at least one property, and no empty names")
+        if self.page_size is not None and self.page_size < 1:
+            raise ConfigurationError(f"page_size must be 1 or more, not {self.page_size}")
+        if self.data_group_id is not None and not self.data_group_id.removeprefix("-").isdecimal():
+            raise ConfigurationError("data_group_id must be a whole number, written as text")
+        if self.data_group_id is not None and self.cohort_id is not None:
+            raise ConfigurationError("data_group_id and cohort_id cannot be combined: cohorts hold users, not groups")
+        self.kept.check()
+
+    @property
+    def filter_text(self) -> str | None:
+        """What narrows the query down, as JSON text; None if nothing does."""
+        filters = {
+            "cohort_id": self.cohort_id,
+            "include_all_users": self.include_all_users,
+            "where": self.where,
+        }
+        chosen = {name: value for name, value in filters.items() if value is not None}
+        return json.dumps(chosen, ensure_ascii=False) if chosen else None
+
+    def form(self) -> dict[str, str]:
+        """The query as form fields."""
+        form = {}
+        if self.where is not None:
+            form["where"] = self.where
+        if self.cohort_id is not None:
+            form["filter_by_cohort"] = json.dumps({"id": self.cohort_id})
+            # Mixpanel's default is true, which invents rows for ids that have no profile.
+            form["include_all_users"] = "true" if self.include_all_users else "false"
+        if self.output_properties is not None:
+            form["output_properties"] = json.dumps(list(self.output_properties))
+        if self.page_size is not None:
+            form["page_size"] = str(self.page_size)
+        if self.data_group_id is not None:
+            form["data_group_id"] = self.data_group_id
+        return form

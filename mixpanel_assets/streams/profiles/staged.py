@@ -1,0 +1,264 @@
+"""Fetched pages as files, between Mixpanel and DuckDB: each snapshot has a folder, each page a file and a manifest.
+
+    staging/profiles/<snapshot>/snapshot.json               what page 0 said
+                                page-00007.jsonl            the rows
+                                page-00007.rejected.jsonl   rows that cannot be stored, if any
+                                page-00007.json             how the fetch went: written last, so its presence means
+                                                            whole
+                                <run>.run                   a run that works with them
+
+Files appear under their final name complete or not at all. They outlive the run that wrote them, so that pages that
+failed can be fetched later and joined with the rest. What travels between ops are the small objects of this module,
+never rows.
+"""
+
+import datetime
+import hashlib
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mixpanel_assets import private_files
+from mixpanel_assets.client.retry import Attempt
+from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.wire import EngagePage
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One complete set of pages of one session: what page 0 promised.
+
+    Attributes:
+        id: Name of its folder.
+        query: What was asked for.
+        session_id: The session that its pages share; None when one page is all.
+        page_size: Profiles on a full page.
+        total: Profiles that the server reports; None if it did not say.
+        pages: Pages, page 0 included.
+        started_at: When page 0 was asked for.
+        restarts: Fresh starts before this one in the same run.
+    """
+
+    id: str
+    query: ProfileQuery
+    session_id: str | None
+    page_size: int
+    total: int | None
+    pages: int
+    started_at: datetime.datetime
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """How the fetch of one page ended.
+
+    Attributes:
+        page_index: 0-based.
+        rows: Rows staged.
+        bytes: Size of the staged file.
+        longest_line: Bytes of the longest staged row.
+        digest: Of the staged rows, as content.
+        ids_digest: Of the set of ids: equal for pages with the same profiles, whatever their order.
+        total: Profiles in all as this page reports it.
+        rejected: Rows set aside because they are no profiles.
+        repairs: Characters replaced with U+FFFD because they were no Unicode text.
+        missing: Rows due that did not come, of a page that came.
+        error: Why the page is to be fetched again, in one line: it did not come, or too little of it.
+        lost_session: The page failed because its session is gone or was cut anew.
+        counted_requests: Requests that count against the hourly quota.
+        attempts: Each request sent.
+    """
+
+    page_index: int
+    rows: int = 0
+    bytes: int = 0
+    longest_line: int = 0
+    digest: str = ""
+    ids_digest: str = ""
+    total: int | None = None
+    rejected: int = 0
+    repairs: int = 0
+    missing: int = 0
+    error: str | None = None
+    lost_session: bool = False
+    counted_requests: int = 0
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def came(self) -> bool:
+        """Whether its rows are staged, all that are due or some."""
+        return bool(self.digest)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is to be fetched again."""
+        return self.error is not None
+
+    @property
+    def served(self) -> int:
+        """Rows that came, those set aside included."""
+        return self.rows + self.rejected
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A staged row; `properties` is JSON within a JSON string, so that it stays as served."""
+
+    page: int
+    row: int
+    distinct_id: str
+    properties: str | None
+
+
+# Made here, and not by the first step that reads: msgspec crashes when threads look into a class for the first time
+# together.
+_snapshot = msgspec.json.Decoder(Snapshot)
+_page_result = msgspec.json.Decoder(PageResult)
+
+
+# Lines are written so many at a time: most pages in one go.
+_BLOCK_CHARACTERS = 2_000_000
+
+
+class SnapshotFolder:
+    """The files of one snapshot."""
+
+    def __init__(self, root: Path, snapshot_id: str) -> None:
+        self.path = root / "profiles" / snapshot_id
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep what page 0 said."""
+        self._make()
+        write_whole(self.path / "snapshot.json", msgspec.json.encode(snapshot))
+
+    def read_snapshot(self) -> Snapshot | None:
+        """What page 0 said, or None if these files are gone."""
+        return read_manifest(self.path / "snapshot.json", _snapshot)
+
+    def write_page(self, page: EngagePage, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
+        """Stage the rows of a page; the result's manifest is written last."""
+        self._make()
+        rows_file = self.rows_file(page.page)
+        measured = _Measured()
+        write_whole(rows_file, measured.of(_line_blocks(page)))
+        if page.rejected:
+            rejected = (
+                {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
+                for row in page.rejected
+            )
+            write_whole(self.rejected_file(page.page), (_lines([row]) for row in rejected))
+        result = PageResult(
+            page_index=page.page,
+            rows=len(page.rows),
+            bytes=measured.bytes,
+            longest_line=measured.longest_line,
+            digest=measured.digest.hexdigest(),
+            ids_digest=_digest_of_ids(page),
+            total=page.total,
+            rejected=len(page.rejected),
+            repairs=page.repairs,
+            counted_requests=counted_requests,
+            attempts=tuple(attempts),
+        )
+        self.note(result)
+        return result
+
+    def note(self, result: PageResult) -> None:
+        """Keep how the fetch of a page ended whose rows are staged."""
+        write_whole(self._manifest(result.page_index), msgspec.json.encode(result))
+
+    def read_page(self, page: int) -> PageResult | None:
+        """The result of a page whose file is here, and whole."""
+        result = read_manifest(self._manifest(page), _page_result)
+        rows_file = self.rows_file(page)
+        is_whole = result is not None and rows_file.is_file() and rows_file.stat().st_size == result.bytes
+        return result if is_whole else None
+
+    def drop_page(self, page: int) -> None:
+        """Forget a staged page that turned out to be wrong."""
+        for file in (self._manifest(page), self.rows_file(page), self.rejected_file(page)):
+            file.unlink(missing_ok=True)
+
+    def claim(self, run_id: str) -> None:
+        """Note a run that works with these files: they are nobody's once all such runs are over."""
+        self._make()
+        claim(self.path, run_id)
+
+    def mark_lost(self) -> None:
+        """Remember that the session is gone, so that no further page is asked for under it."""
+        self._make()
+        with disk_errors(self.path):
+            (self.path / "session-lost").touch(private_files.FILE_MODE)
+
+    def is_lost(self) -> bool:
+        """Whether some page found the session gone."""
+        return (self.path / "session-lost").exists()
+
+    def rows_file(self, page: int) -> Path:
+        """JSON lines: `page`, `row`, `distinct_id`, `properties` (JSON as a string, so that it stays as served)."""
+        return self.path / f"page-{page:05d}.jsonl"
+
+    def rejected_file(self, page: int) -> Path:
+        """JSON lines: `source`, `row`, `reason`, `text`."""
+        return self.path / f"page-{page:05d}.rejected.jsonl"
+
+    def remove(self) -> None:
+        """Delete the folder; a file that cannot be deleted now is left to `sweep`."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _manifest(self, page: int) -> Path:
+        return self.path / f"page-{page:05d}.json"
+
+    def _make(self) -> None:
+        with disk_errors(self.path):
+            # Profiles are personal data: only the user who syncs may read them.
+            private_files.make_folder(self.path)
+
+
+def new_snapshot_id() -> str:
+    """A name that sorts by time and is never used twice."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+class _Measured:
+    """What is told of staged lines, measured while they are written."""
+
+    def __init__(self) -> None:
+        self.bytes = self.longest_line = 0
+        self.digest = hashlib.sha256()
+
+    def of(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.bytes += len(block)
+            self.longest_line = max(self.longest_line, *map(len, block.split(b"\n")))
+            self.digest.update(block)
+            yield block
+
+
+def _line_blocks(page: EngagePage) -> Iterator[bytes]:
+    """The rows as lines, some megabytes at a time."""
+    lines: list[_Line] = []
+    size = 0
+    for number, row in enumerate(page.rows):
+        lines.append(_Line(page.page, number, row.distinct_id, row.properties))
+        size += len(row.properties or "")
+        if size > _BLOCK_CHARACTERS:
+            yield _lines(lines)
+            lines, size = [], 0
+    if lines:
+        yield _lines(lines)
+
+
+def _digest_of_ids(page: EngagePage) -> str:
+    return hashlib.sha256("\n".join(sorted(row.distinct_id for row in page.rows)).encode()).hexdigest()
+
+
+def _lines(rows: Iterable[_Line | dict[str, Any]]) -> bytes:
+    return msgspec.json.Encoder().encode_lines(rows)
