@@ -19,8 +19,7 @@ from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_sched
 from mixpanel_assets.sensors import SENSORS
 from mixpanel_assets.streams.events.assets import events
 from mixpanel_assets.streams.events.checks import events_checks
-from mixpanel_assets.streams.profiles.assets import profiles
-from mixpanel_assets.streams.profiles.checks import profiles_checks
+from mixpanel_assets.streams.profiles.assets import profiles, profiles_checks
 
 # The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_window=timedelta(hours=24))

@@ -29,10 +29,9 @@ from mixpanel_assets.storage.warehouse import Warehouse, count
 from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
-from mixpanel_assets.streams.profiles import load as profiles_table
-from mixpanel_assets.streams.profiles.load import StagedProfiles
+from mixpanel_assets.streams.snapshot.load import StagedSnapshot, publish
+from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
-_PREVIEW_COLUMNS = ("distinct_id", "last_seen", "properties")
 _PREVIEW_CHARACTERS = 40
 
 
@@ -48,14 +47,14 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        return [ProfilesHandler(), EventsHandler(), PropertiesHandler()]
+        return [SnapshotHandler(), EventsHandler(), PropertiesHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         return _AtomicIOManager(
             db_client=_TransactionalClient(self.database),
             database=self.database,
             schema=self.schema_,
-            type_handlers=[ProfilesHandler(self.preview_rows), EventsHandler(), PropertiesHandler()],
+            type_handlers=[SnapshotHandler(self.preview_rows), EventsHandler(), PropertiesHandler()],
             io_manager_name=type(self).__name__,
         )
 
@@ -70,13 +69,11 @@ class _AtomicIOManager(DbIOManager):
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))
             raise
-        if isinstance(obj, StagedProfiles) and not obj.failed:
-            obj.folder.remove()
-        if isinstance(obj, StagedEvents):
+        if isinstance(obj, StagedSnapshot | StagedEvents):
             obj.drop()
 
 
-class ProfilesHandler(DbTypeHandler[StagedProfiles]):
+class SnapshotHandler(DbTypeHandler[StagedSnapshot]):
     """Publishes staged profile pages."""
 
     def __init__(self, preview_rows: int = 0) -> None:
@@ -84,56 +81,59 @@ class ProfilesHandler(DbTypeHandler[StagedProfiles]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        return [StagedProfiles]
+        return [StagedSnapshot]
 
     def handle_output(
         self,
         context: dg.OutputContext,
         table_slice: TableSlice,
-        obj: StagedProfiles,
+        obj: StagedSnapshot,
         connection: "duckdb.DuckDBPyConnection",
     ) -> Mapping[str, Any]:
-        published = profiles_table.publish(connection, obj)
+        rows, published = obj.stream.name, publish(connection, obj)
         context.log.info(
-            f"mixpanel.profiles holds {published.rows} profiles: {published.added} new, {published.removed} removed"
+            f"mixpanel.{rows} holds {published.rows} {rows}: {published.added} new, {published.removed} removed"
         )
         if published.missing and not obj.failed:
             context.log.warning(
-                f"{published.missing} of {obj.total or 'the'} profiles did not come, so that none was removed"
+                f"{published.missing} of {obj.total or 'the'} {rows} did not come, so that none was removed"
             )
         if published.newer:
-            context.log.warning(f"{published.newer} profiles stay as a sync that began later has stored them")
+            context.log.warning(f"{published.newer} {rows} stay as a sync that began later has stored them")
         if published.absent:
             context.log.warning(
-                f"no profile that came has {_quoted(published.absent)}: check output_properties, capitals and $ count"
+                f"none of the {rows} that came has {_quoted(published.absent)}: check output_properties, capitals and "
+                "$ count"
             )
         seconds = (datetime.now(timezone.utc) - obj.snapshot.started_at).total_seconds()
         return {
-            **_preview(connection, self._preview_rows),
+            **_preview(connection, obj.stream, self._preview_rows),
             "dagster/row_count": published.rows,
-            "new_profiles": published.added,
-            "removed_profiles": published.removed,
-            "duplicate_profiles": published.duplicates,
-            "missing_profiles": dg.MetadataValue.null() if published.missing is None else published.missing,
+            f"new_{rows}": published.added,
+            f"removed_{rows}": published.removed,
+            f"duplicate_{rows}": published.duplicates,
+            f"missing_{rows}": dg.MetadataValue.null() if published.missing is None else published.missing,
             "duration_seconds": round(seconds, 3),
         }
 
     def load_input(
         self, context: dg.InputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
-    ) -> StagedProfiles:
-        raise NotImplementedError("query mixpanel.profiles through the `warehouse` resource instead of loading it")
+    ) -> StagedSnapshot:
+        raise NotImplementedError("query the table through the `warehouse` resource instead of loading it")
 
 
-def _preview(connection: "duckdb.DuckDBPyConnection", rows: int) -> Mapping[str, Any]:
-    """The profiles seen last, as a table: in Markdown, a property could make the UI load a picture from anywhere."""
+def _preview(connection: "duckdb.DuckDBPyConnection", stream: SnapshotStream, rows: int) -> Mapping[str, Any]:
+    """The latest rows, as a table: in Markdown, a property could make the UI load a picture from anywhere."""
     if not rows:
         return {}
+    columns = [stream.key.name, *(column.name for column in stream.columns), stream.content.name]
+    latest = stream.columns[0].name if stream.columns else stream.key.name
     found = connection.execute(
-        f"select distinct_id, last_seen::varchar, left(properties::varchar, {_PREVIEW_CHARACTERS}) "
-        f"from {profiles_table.TABLE} order by last_seen desc nulls last limit {rows}"
+        f"select {', '.join(f'left({name}::varchar, {_PREVIEW_CHARACTERS})' for name in columns)} "
+        f"from {stream.name} order by {latest} desc nulls last limit {rows}"
     ).fetchall()
-    records = [dg.TableRecord(dict(zip(_PREVIEW_COLUMNS, map(_shown, row), strict=True))) for row in found]
-    schema = dg.TableSchema([dg.TableColumn(name) for name in _PREVIEW_COLUMNS])
+    records = [dg.TableRecord(dict(zip(columns, map(_shown, row), strict=True))) for row in found]
+    schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
     return {"preview": dg.MetadataValue.table(records, schema)}
 
 

@@ -7,7 +7,8 @@ import dagster as dg
 
 from mixpanel_assets import job_names
 from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig, failed_event_ranges
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY, ProfilesConfig
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.profiles.settings import ProfilesConfig
 
 
 def jobs(executor: dg.ExecutorDefinition) -> Sequence[Any]:

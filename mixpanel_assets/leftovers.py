@@ -27,24 +27,26 @@ def ended_runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> list[s
     return _Runs(instance, run_ids).ended
 
 
-def delete_leftovers(instance: dg.DagsterInstance, root: Path, owed: Collection[str] | None = None) -> None:
+def delete_leftovers(
+    instance: dg.DagsterInstance, root: Path, stream: str | None = None, owed: Collection[str] = ()
+) -> None:
     """Delete what is left of runs that are over.
 
     Args:
         instance: Knows the runs.
         root: The staging folder.
-        owed: In a sync of profiles: snapshots that failed pages are owed to. None: no snapshot goes.
+        stream: Whose snapshots are looked at, in a sync of a stream in pages; None: no snapshot goes.
+        owed: Its snapshots that failed pages are owed to.
     """
     sweep(root)
     events, handles = list(root.glob("events/*")), list(root.glob("handles/*"))
-    snapshots = {folder: claimants(folder) for folder in root.glob("profiles/*")}
+    snapshots = {folder: claimants(folder) for folder in _snapshots(root)}
     claimed_by = {run_id for claimed in snapshots.values() for run_id in claimed}
     runs = _Runs(instance, {*claimed_by, *(folder.name for folder in (*events, *handles))})
-    if owed is not None:
-        for folder, claimed in list(snapshots.items()):
-            if folder.name not in owed and runs.have_left(folder, claimed):
-                _delete(folder)
-                del snapshots[folder]
+    for folder, claimed in list(snapshots.items()):
+        if folder.parent.name == stream and folder.name not in owed and runs.have_left(folder, claimed):
+            _delete(folder)
+            del snapshots[folder]
     for folder in events:
         if folder.name not in runs.known and runs.have_left(folder, [folder.name]):
             _delete(folder)
@@ -53,6 +55,11 @@ def delete_leftovers(instance: dg.DagsterInstance, root: Path, owed: Collection[
     for folder in handles:
         if folder.name not in staged and runs.have_left(folder, [folder.name]):
             _delete(folder)
+
+
+def _snapshots(root: Path) -> list[Path]:
+    """The folders of snapshots, of all streams in pages."""
+    return [folder for folder in root.glob("*/*") if folder.parent.name not in ("events", "handles")]
 
 
 class _Runs:

@@ -25,8 +25,9 @@ from mixpanel_assets.streams.budgets import Budget, budget
 from mixpanel_assets.streams.events import reports as event_reports
 from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
 from mixpanel_assets.streams.events.chunking import chunks_of
-from mixpanel_assets.streams.profiles import reports
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot.reports import last_sync
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
 # is none that passes.
@@ -55,7 +56,7 @@ def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpa
     event = context.instance.get_latest_materialization_event(PROFILES_KEY)
     if event is None or event.asset_materialization is None:
         return dg.SkipReason("no sync yet")
-    pages = reports.last_profiles_sync(event.asset_materialization.metadata).failed_pages
+    pages = last_sync(PROFILES, event.asset_materialization.metadata).pages
     if not pages:
         return dg.SkipReason("the last sync has no failed pages")
     try:

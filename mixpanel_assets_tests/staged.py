@@ -4,18 +4,19 @@ import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mixpanel_assets.streams.profiles.load import StagedProfiles
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.staged import PageResult, Snapshot, SnapshotFolder
-from mixpanel_assets.streams.profiles.wire import EngagePage, ProfileRow, RejectedRow
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot.load import StagedSnapshot
+from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
 
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
 
 
-def page(number: int, rows: Mapping[str, str | None] | Iterable[tuple[str, str | None]], **more: object) -> EngagePage:
+def page(number: int, rows: Mapping[str, str | None] | Iterable[tuple[str, str | None]], **more: object) -> Page:
     """A page of these profiles: id -> properties."""
     pairs = rows.items() if isinstance(rows, Mapping) else rows
-    profiles = tuple(ProfileRow(key, text) for key, text in pairs)
+    profiles = tuple(Row(key, text) for key, text in pairs)
     fields: dict[str, object] = {
         "page_size": 10,
         "total": None,
@@ -24,7 +25,7 @@ def page(number: int, rows: Mapping[str, str | None] | Iterable[tuple[str, str |
         "repairs": 0,
         **more,
     }
-    return EngagePage(page=number, rows=profiles, **fields)  # type: ignore[arg-type]  # tests say what they change
+    return Page(page=number, rows=profiles, **fields)  # type: ignore[arg-type]  # tests say what they change
 
 
 def rejected(number: int, text: str) -> RejectedRow:
@@ -41,23 +42,23 @@ def snapshot(
     return Snapshot(folder.path.name, query or ProfileQuery(), "s", 10, total, pages, began)
 
 
-def stage(folder: SnapshotFolder, pages: Iterable[EngagePage]) -> tuple[PageResult, ...]:
+def stage(folder: SnapshotFolder, pages: Iterable[Page]) -> tuple[PageResult, ...]:
     return tuple(folder.write_page(each, counted_requests=0, attempts=()) for each in pages)
 
 
 def staged(
     root: Path,
     name: str,
-    pages: Iterable[EngagePage],
+    pages: Iterable[Page],
     *,
     complete: bool = True,
     total: int | None = None,
     most: float = 1.0,
     query: ProfileQuery | None = None,
     began: datetime.datetime = NOON,
-) -> StagedProfiles:
+) -> StagedSnapshot:
     """Staged pages, ready to publish."""
-    folder = SnapshotFolder(root, name)
+    folder = SnapshotFolder(root, PROFILES, name)
     results = stage(folder, pages)
     plan = snapshot(folder, len(results), query=query, began=began)
-    return StagedProfiles(plan, results, (), folder, complete, total, most)
+    return StagedSnapshot(PROFILES, plan, results, (), folder, complete, total, most)

@@ -22,7 +22,7 @@ def body(**members: Any) -> bytes:
 def test_a_whole_page() -> None:
     page = parse_page(body(total=3), 1)
     assert (page.page, page.page_size, page.total, page.session_id, page.served) == (1, 2, 3, "s", 1)
-    assert [(row.distinct_id, row.properties) for row in page.rows] == [("a", '{"x": 1}')]
+    assert [(row.key, row.content) for row in page.rows] == [("a", '{"x": 1}')]
     assert page.rejected == ()
 
 
@@ -93,7 +93,7 @@ def test_a_row_that_is_no_profile_is_set_aside_as_served(row: str, reason: str) 
 def test_ids_are_text_whatever_they_were(served: str, stored: str) -> None:
     # Red when numbers go through float or through Python's int, which refuses 4,400 digits.
     page = parse_page(f'{{"results":[{{"$distinct_id":{served}}}]}}'.encode(), 0)
-    assert [(row.distinct_id, row.properties) for row in page.rows] == [(stored, None)]
+    assert [(row.key, row.content) for row in page.rows] == [(stored, None)]
 
 
 @pytest.mark.parametrize(

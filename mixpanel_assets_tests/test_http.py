@@ -38,7 +38,8 @@ from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.wire import EngagePage, MalformedPageError, page_request
+from mixpanel_assets.streams.profiles.wire import MalformedPageError, page_request
+from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets_tests.tls import CERTIFICATE, ConnectProxy, sandbox_behind_tls
 
 SECRET = "s3cret-marker"
@@ -73,7 +74,7 @@ def project(sandbox: Sandbox) -> Project:
 class Asked:
     """What came of asking for one page."""
 
-    page: EngagePage | None
+    page: Page | None
     error: MixpanelError | None
     retrier: Retrier
     waits: list[float]

@@ -23,8 +23,10 @@ from mixpanel_assets.settings import project
 from mixpanel_assets.streams.profiles import page_split
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.staged import SnapshotFolder
-from mixpanel_assets.streams.profiles.wire import EngagePage, MalformedPageError, parse_page, read_page
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.wire import MalformedPageError, parse_page, read_page
+from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
 
 ROWS = [
     *(f'{{"$distinct_id":"{n}","$properties":{{{member}}}}}' for n, member in enumerate(MEMBERS)),
@@ -46,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_split, "AT_ONCE_BYTES", 300)
 
 
-def said(page: EngagePage) -> tuple[Any, ...]:
+def said(page: Page) -> tuple[Any, ...]:
     rows, rejected = list(page.rows), list(page.rejected)
     assert (len(page.rows), len(page.rejected)) == (len(rows), len(rejected))
     return page.page, page.page_size, page.total, page.session_id, rows, rejected, page.repairs
@@ -103,7 +105,7 @@ class TestSameAsAtOnce:
 
     def test_it_is_staged_as_at_once(self, tmp_path: Path) -> None:
         body = a_body(ROWS * 3)
-        folders = [SnapshotFolder(tmp_path, name) for name in ("a", "b")]
+        folders = [SnapshotFolder(tmp_path, PROFILES, name) for name in ("a", "b")]
         results = [
             folder.write_page(page, 1, ())
             for folder, page in zip(folders, (parse_page(body, 1), read_page(in_blocks(body, 99), 1)), strict=True)
@@ -127,7 +129,7 @@ def test_a_large_page_takes_little_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
     tracemalloc.start()
     page = read_page(blocks(), 0, folder=tmp_path)
-    SnapshotFolder(tmp_path, "s").write_page(page, 1, ())
+    SnapshotFolder(tmp_path, PROFILES, "s").write_page(page, 1, ())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert page.served == 20_001
@@ -144,5 +146,5 @@ def test_a_large_page_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
         except MixpanelError as error:
             pytest.fail(str(error))
         assert (page.served, page.total) == (20_000, 30_000)
-        assert len({row.distinct_id for row in page.rows}) == 20_000
+        assert len({row.key for row in page.rows}) == 20_000
         client.close()

@@ -14,7 +14,8 @@ import pytest
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
-from mixpanel_assets.streams.profiles.staged import SnapshotFolder
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
 
 JOB = dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x")
 DAY_SECONDS = 24 * 3600
@@ -42,7 +43,7 @@ def run_of(instance: dg.DagsterInstance, parent: str | None = None, *, ended: bo
 
 
 def snapshot_of(root: Path, name: str, *runs: str) -> Path:
-    folder = SnapshotFolder(root, name)
+    folder = SnapshotFolder(root, PROFILES, name)
     for run in runs:
         folder.claim(run)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def test_snapshots_of_ended_runs_go_and_those_of_runs_under_way_and_owed_ones_st
     ]
     delete_leftovers(instance, root)
     assert gone.exists(), "only a sync of profiles knows what is owed"
-    delete_leftovers(instance, root, ["owed"])
+    delete_leftovers(instance, root, "profiles", ["owed"])
     assert not gone.exists()
     assert all(folder.exists() for folder in stay)
 
@@ -89,13 +90,13 @@ def test_what_a_run_under_way_executes_again_stays(instance: dg.DagsterInstance,
     third = run_of(instance, second, ended=False)
     snapshot, handles = snapshot_of(root, "s", first), folder_of(root, "handles", first)
     assert ended_runs(instance, [first, second, third]) == []
-    delete_leftovers(instance, root, [])
+    delete_leftovers(instance, root, "profiles")
     assert snapshot.exists()
     assert handles.exists()
     run = instance.get_run_by_id(third)
     assert run is not None
     instance.report_run_failed(run)
-    delete_leftovers(instance, root, [])
+    delete_leftovers(instance, root, "profiles")
     assert not snapshot.exists()
     assert not handles.exists()
 
@@ -121,11 +122,11 @@ def test_what_nobody_knows_goes_after_a_day_without_a_change(instance: dg.Dagste
     probe.write_text("?")
     for path in (*folders, probe):
         left_alone_for(path, DAY_SECONDS - 60)
-    delete_leftovers(instance, root, [])
+    delete_leftovers(instance, root, "profiles")
     assert all(path.exists() for path in (*folders, probe))
     for path in (*folders, probe):
         left_alone_for(path, DAY_SECONDS + 60)
-    delete_leftovers(instance, root, [])
+    delete_leftovers(instance, root, "profiles")
     assert not any(path.exists() for path in (*folders, probe))
 
 

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from mixpanel_assets.errors import RestartError
 from mixpanel_assets.streams.budgets import quota_warning
-from mixpanel_assets.streams.profiles import page_rules as plans
-from mixpanel_assets.streams.profiles.wire import EngagePage, ProfileRow
+from mixpanel_assets.streams.snapshot import page_rules as plans
+from mixpanel_assets.streams.snapshot.page import Page, Row
 
 TOTALS = st.integers(0, 100_000)
 SIZES = st.integers(1, 5_000)
 NO_SESSION = "page 0: the answer names no session_id, though more pages follow"
 
 
-def page(served: int, *, index: int = 0, size: int | None = 10, total: int | None = None) -> EngagePage:
-    rows = tuple(ProfileRow(str(number), None) for number in range(served))
-    return EngagePage(index, size, total, "s", rows, (), 0)
+def page(served: int, *, index: int = 0, size: int | None = 10, total: int | None = None) -> Page:
+    rows = tuple(Row(str(number), None) for number in range(served))
+    return Page(index, size, total, "s", rows, (), 0)
 
 
 @given(TOTALS, SIZES)
@@ -64,7 +64,7 @@ def test_the_last_page_is_found_without_a_total(full_pages: int) -> None:
     ],
     ids=range(13),
 )
-def test_a_first_page_that_bears_no_plan_may_be_a_fault(first: EngagePage, doubt: str | None) -> None:
+def test_a_first_page_that_bears_no_plan_may_be_a_fault(first: Page, doubt: str | None) -> None:
     assert plans.doubt_of_first_page(first) == doubt
 
 
@@ -82,7 +82,7 @@ def test_a_first_page_that_bears_no_plan_may_be_a_fault(first: EngagePage, doubt
     ],
     ids=range(8),
 )
-def test_a_short_page_may_be_a_fault(came: EngagePage, due: int | None, doubt: str | None) -> None:
+def test_a_short_page_may_be_a_fault(came: Page, due: int | None, doubt: str | None) -> None:
     assert plans.doubt_of_page(came, due) == doubt
 
 

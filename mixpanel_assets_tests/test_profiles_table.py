@@ -13,8 +13,8 @@ import pytest
 
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.warehouse import Warehouse
-from mixpanel_assets.streams.profiles.load import Published, StagedProfiles, publish
 from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.snapshot.load import Published, StagedSnapshot, publish
 from mixpanel_assets_tests.staged import NOON, page, rejected, staged
 
 OLD = {"a": '{"old":1}', "b": '{"old":2}', "c": '{"old":3}', "d": None}
@@ -29,7 +29,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
     return warehouse
 
 
-def put(warehouse: Warehouse, pages: StagedProfiles) -> Published:
+def put(warehouse: Warehouse, pages: StagedSnapshot) -> Published:
     with warehouse.transaction() as connection:
         return publish(connection, pages)
 
@@ -256,7 +256,7 @@ def fail() -> None:
 
 
 def steps_until_done(
-    warehouse: Warehouse, pages: StagedProfiles, monkeypatch: pytest.MonkeyPatch, after_each: Callable[[], None]
+    warehouse: Warehouse, pages: StagedSnapshot, monkeypatch: pytest.MonkeyPatch, after_each: Callable[[], None]
 ) -> int:
     """Publish with a failure at the first step, the second, and so on, until none fails. Returns how many there are."""
     connect = duckdb.connect

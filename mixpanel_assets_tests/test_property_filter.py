@@ -20,8 +20,8 @@ from mixpanel_assets.client.property_filter import EVENT_KEY, KEEP_ALL, Property
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.streams.events.assets import EventsConfig
-from mixpanel_assets.streams.profiles.assets import ProfilesConfig
 from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.profiles.settings import ProfilesConfig
 from mixpanel_assets.streams.profiles.wire import parse_page
 from mixpanel_assets.streams.settings import SyncConfig
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
@@ -91,7 +91,7 @@ class TestProfiles:
             b'{"$properties":{"$email":"secret@y"}}]}'
         )
         page = parse_page(body, 0, PropertyFilter(exclude=("$email",), hashed=("$distinct_id",)), "")
-        assert [(row.distinct_id, row.properties) for row in page.rows] == [(sha("ann"), "{}"), (sha("bob"), None)]
+        assert [(row.key, row.content) for row in page.rows] == [(sha("ann"), "{}"), (sha("bob"), None)]
         # Red when the text of rejected rows is left as served.
         assert "secret" not in repr(page)
 

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from mixpanel_assets.streams.profiles import snapshots
-from mixpanel_assets.streams.profiles.staged import PageResult, SnapshotFolder
-from mixpanel_assets.streams.profiles.wire import EngagePage
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot import snapshots
+from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.staged import PageResult, SnapshotFolder
 from mixpanel_assets_tests.staged import page, rejected, snapshot, stage
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, "snapshot")
+    return SnapshotFolder(tmp_path, PROFILES, "snapshot")
 
 
-def full(number: int, rows: int = 10, start: int | None = None, total: int | None = None) -> EngagePage:
+def full(number: int, rows: int = 10, start: int | None = None, total: int | None = None) -> Page:
     """A page of `rows` profiles that no other page has."""
     first = number * 100 if start is None else start
     return page(number, {str(first + row): None for row in range(rows)}, total=total)
@@ -86,7 +87,7 @@ def test_repeated_pages(folder: SnapshotFolder, starts: list[int], owed: list[in
     ids=range(9),
 )
 def test_a_total_that_is_contradicted(
-    folder: SnapshotFolder, total: int | None, pages: list[EngagePage], owed: list[int], in_all: int
+    folder: SnapshotFolder, total: int | None, pages: list[Page], owed: list[int], in_all: int
 ) -> None:
     plan = snapshot(folder, 3, total)
     results = stage(folder, pages)

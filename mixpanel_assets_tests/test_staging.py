@@ -14,7 +14,8 @@ from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.staging import KEEP_SECONDS, prepare, sweep
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.staged import Snapshot, SnapshotFolder
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot.staged import Snapshot, SnapshotFolder
 from mixpanel_assets_tests.staged import NOON, page, rejected
 
 ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)
@@ -22,7 +23,7 @@ ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, "snapshot")
+    return SnapshotFolder(tmp_path, PROFILES, "snapshot")
 
 
 def test_a_page_is_read_back_as_it_was_written(folder: SnapshotFolder) -> None:
@@ -49,9 +50,12 @@ def test_a_snapshot_is_read_back_as_it_was_written(folder: SnapshotFolder) -> No
 
 _LOOKED_INTO = """
 import mixpanel_assets.definitions
-from mixpanel_assets.mixpanel import engage, export, property_filter, retry
-from mixpanel_assets.staging import events, pages
-classes = [pages.Snapshot, pages.PageResult, events.RangeResult, engage.ProfileQuery, export.EventsQuery,
+from mixpanel_assets.client import property_filter, retry
+from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.staged import RangeResult
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.snapshot import staged
+classes = [staged._StoredSnapshot, staged.PageResult, RangeResult, ProfileQuery, EventsQuery,
            property_filter.PropertyFilter, retry.Attempt]
 print([name.__name__ for name in classes if "__msgspec_cache__" not in vars(name)])
 """
@@ -130,8 +134,8 @@ def test_dropped_and_lost(folder: SnapshotFolder) -> None:
 def test_a_place_that_cannot_be_written_is_refused_before_any_page_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WarehouseError, match=r"cannot stage in .*; free space or choose another DAGSTER_HOME"):
-        prepare(tmp_path / "file")
-    prepare(tmp_path / "new" / "staging")
+        prepare(tmp_path / "file" / "profiles")
+    prepare(tmp_path / "new" / "staging" / "profiles")
     assert list((tmp_path / "new" / "staging" / "profiles").iterdir()) == []
 
 
@@ -142,7 +146,7 @@ def test_only_the_user_who_syncs_may_read_profiles(folder: SnapshotFolder) -> No
 
 
 def test_old_folders_are_swept_and_others_stay(tmp_path: Path) -> None:
-    old, young = SnapshotFolder(tmp_path, "old"), SnapshotFolder(tmp_path, "young")
+    old, young = SnapshotFolder(tmp_path, PROFILES, "old"), SnapshotFolder(tmp_path, PROFILES, "young")
     for folder in (old, young):
         folder.write_page(page(0, {"a": None}), 0, ())
     past = time.time() - KEEP_SECONDS - 60

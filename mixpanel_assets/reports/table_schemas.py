@@ -1,28 +1,23 @@
 """What the columns of the tables mean, for Dagster's catalog. The tables themselves are made in *_table.py."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
+from mixpanel_assets.storage.columns import Column
+
 _SYNCED_AT = "When this row was asked for."
+
+
+def schema(columns: Iterable[Column]) -> dg.TableSchema:
+    """The columns of a table as Dagster shows them."""
+    return dg.TableSchema([_column(each.name, each.type, each.description, nullable=each.nullable) for each in columns])
 
 
 def _column(name: str, type_: str, description: str, *, nullable: bool = True) -> dg.TableColumn:
     return dg.TableColumn(name, type_, description, dg.TableColumnConstraints(nullable=nullable))
 
 
-PROFILES = dg.TableSchema(
-    [
-        _column("distinct_id", "VARCHAR", "The user's or the group's id in Mixpanel, one row each.", nullable=False),
-        _column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
-        _column("last_seen", "TIMESTAMP", "When Mixpanel last updated the profile; NULL where it does not say."),
-        _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),
-        _column(
-            "sync_filter",
-            "VARCHAR",
-            "The filter, as JSON, of the syncs that alone brought this row and may remove it; else NULL.",
-        ),
-        _column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
-    ]
-)
 EVENTS = dg.TableSchema(
     [
         _column("event_name", "VARCHAR", "The event's name."),

@@ -20,8 +20,11 @@ from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.budgets import Budget, budget
 from mixpanel_assets.streams.days import ranges_of, split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS_KEY
-from mixpanel_assets.streams.owed import NoRecordError, owed_days, owed_pages
+from mixpanel_assets.streams.events.owed import owed_days
+from mixpanel_assets.streams.owed import NoRecordError
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.snapshot.owed import owed_pages
 
 # Runs that are looked through for the last one of an asset.
 _MOST_RUNS = 100
@@ -48,7 +51,7 @@ def owes_pages(instance: dg.DagsterInstance, say: Say) -> bool:
     Raises:
         NoRecordError: nothing tells.
     """
-    return bool(owed_pages(instance, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
+    return bool(owed_pages(instance, PROFILES, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
 
 
 def owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
@@ -110,7 +113,7 @@ def _profiles(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, A
     last = _last_materialization(instance, PROFILES_KEY)
     run = _last_run(instance, PROFILES_KEY, PROFILE_JOBS)
     try:
-        pages = owed_pages(instance, PROFILES_KEY, warehouse).pages
+        pages = owed_pages(instance, PROFILES, PROFILES_KEY, warehouse).pages
     except NoRecordError:
         pages = None
     if last is None and run is None and pages is None:

@@ -30,7 +30,8 @@ from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
 from mixpanel_assets.streams.days import split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY, ProfilesConfig
+from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.profiles.settings import ProfilesConfig
 
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
 MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]

@@ -26,13 +26,12 @@ KEEP_SECONDS = 7 * 24 * 3600
 _CLAIM = ".run"
 
 
-def prepare(root: Path) -> None:
-    """See that pages can be staged, before any is asked for.
+def prepare(folder: Path) -> None:
+    """See that files can be staged in a folder, before anything is asked for.
 
     Raises:
         WarehouseError: the folder cannot be made or written.
     """
-    folder = root / "profiles"
     with disk_errors(folder):
         private_files.make_folder(folder)
     probe = folder / f"writable-{uuid.uuid4().hex[:8]}"

@@ -32,7 +32,7 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.streams.profiles.wire import ProfileQuery
 from mixpanel_assets.streams.events.wire import EventsQuery
 from mixpanel_assets.client.retry import RetryPolicy
-from mixpanel_assets.streams.profiles.staged import SnapshotFolder
+from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
 client, log = MixpanelClient(settings.project(), policy=RetryPolicy(max_attempts=1)), logging.getLogger()
 root = Path(sys.argv[2])
 root.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ root.mkdir(exist_ok=True)
 def page(number):
     session = None if number == 0 else first.session_id
     came = fetch_page(client, ProfileQuery(), number, session, client.retrier(log))
-    SnapshotFolder(root, "s").write_page(came, 1, ())
+    SnapshotFolder(root, PROFILES, "s").write_page(came, 1, ())
     return came
 
 try:

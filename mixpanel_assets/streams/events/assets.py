@@ -23,12 +23,12 @@ from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.storage.warehouse import Warehouse
-from mixpanel_assets.streams import owed
 from mixpanel_assets.streams.budgets import budget, check_choice, keep_to
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, load, reports
 from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan, Range
 from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
+from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.settings import SyncConfig, check_fraction
@@ -255,7 +255,7 @@ def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, warehouse: Wa
     """
     settings.events_start_date()
     chosen = _chosen_days(context)
-    found = owed.owed_days(context.instance, EVENTS_KEY, warehouse, query.source)
+    found = owed_days(context.instance, EVENTS_KEY, warehouse, query.source)
     asked = {
         day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
         for day, failed in found.items()

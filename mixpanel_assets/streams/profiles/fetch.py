@@ -14,7 +14,8 @@ from mixpanel_assets.client.project import refuse_other
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import RestartError
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.wire import EngagePage, page_request, parse_page, read_page
+from mixpanel_assets.streams.profiles.wire import page_request, parse_page, read_page
+from mixpanel_assets.streams.snapshot.page import Page
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,9 +26,9 @@ def fetch_page(
     page: int,
     session_id: str | None,
     retrier: Retrier,
-    accept: Callable[[EngagePage], None] = lambda page: None,
+    accept: Callable[[Page], None] = lambda page: None,
     folder: Path | None = None,
-) -> EngagePage:
+) -> Page:
     """One page, checked. `accept` raises a TransientError on a page that should be asked for again. The rows of a large
     page lie in a file without a name in `folder`.
 
@@ -37,7 +38,7 @@ def fetch_page(
     """
     refuse_other(query.source, client.profiles_source)
 
-    def attempt() -> EngagePage:
+    def attempt() -> Page:
         try:
             with _ask(client, query, page, session_id, retrier) as answer:
                 parsed = read_page(

@@ -1,14 +1,16 @@
 """Which profiles, and what of them: a query of the Engage API as its form."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
 
 
 @dataclass(frozen=True)
-class ProfileQuery:
+class ProfileQuery(SnapshotQuery):
     """Which profiles, and what of them. None means: Mixpanel's default.
 
     Attributes:
@@ -63,6 +65,16 @@ class ProfileQuery:
         }
         chosen = {name: value for name, value in filters.items() if value is not None}
         return json.dumps(chosen, ensure_ascii=False) if chosen else None
+
+    @property
+    def scope(self) -> str | None:
+        """The group; None: users."""
+        return self.data_group_id
+
+    @property
+    def named_properties(self) -> Sequence[str]:
+        """Those of output_properties."""
+        return self.output_properties or ()
 
     def form(self) -> dict[str, str]:
         """The query as form fields."""

@@ -8,7 +8,6 @@ Source: Mixpanel's Engage query API (`POST {query}/engage`, form-encoded).
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,6 +23,7 @@ from mixpanel_assets.errors import TransientError
 from mixpanel_assets.streams.profiles import page_split
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.spool import Spool
+from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
 
 # Mixpanel's have 17 characters. What is no id of a session would go out with every request, and into the metadata.
 _MOST_SESSION_CHARACTERS = 1_000
@@ -35,50 +35,6 @@ _GZIP = {"Accept-Encoding": "gzip"}
 
 class MalformedPageError(TransientError):
     """A page came under HTTP 200 and is not what was asked for."""
-
-
-class ProfileRow(msgspec.Struct, frozen=True, gc=False):
-    """One profile; `properties` is the JSON text exactly as served, None if there was none."""
-
-    distinct_id: str
-    properties: str | None
-
-
-@dataclass(frozen=True)
-class RejectedRow:
-    """A row that is no profile: its place on the page, why, and its text as served."""
-
-    row_number: int
-    reason: str
-    text: str
-
-
-@dataclass(frozen=True)
-class EngagePage:
-    """One page as the server sent it.
-
-    Attributes:
-        page: 0-based index.
-        page_size: Rows on a full page, if the server says so.
-        total: Profiles in all, if the server says so.
-        session_id: The session of this and all further pages.
-        rows: The profiles; those of a large page lie in a file.
-        rejected: Rows that are none, likewise.
-        repairs: Characters replaced with U+FFFD because they were no Unicode text.
-    """
-
-    page: int
-    page_size: int | None
-    total: int | None
-    session_id: str | None
-    rows: Collection[ProfileRow]
-    rejected: Collection[RejectedRow]
-    repairs: int
-
-    @property
-    def served(self) -> int:
-        """Rows that came, those rejected included."""
-        return len(self.rows) + len(self.rejected)
 
 
 class _UsualRow(msgspec.Struct, gc=False):
@@ -108,7 +64,7 @@ def parse_page(
     session_id: str | None = None,
     project_id: str | None = None,
     texts: ServerText = NO_SECRETS,
-) -> EngagePage:
+) -> Page:
     """Read a response body, and of the properties what may be kept. `session_id` and `project_id`: of its request;
     `texts`: those of its server.
 
@@ -131,7 +87,7 @@ def parse_page(
         raise MalformedPageError(f"{what}: the answer has no results") from None
     if not kept.keeps_all:
         rows = [_kept(row, kept, salt) for row in rows]
-    profiles = tuple(row for row in rows if isinstance(row, ProfileRow))
+    profiles = tuple(row for row in rows if isinstance(row, Row))
     rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
     return _page(members, page, session_id, project_id, texts, (profiles, rejected, repairs))
 
@@ -147,7 +103,7 @@ def read_page(
     texts: ServerText = NO_SECRETS,
     folder: Path | None = None,
     most_row_mb: int = DEFAULT_LIMITS.max_line_mb,
-) -> EngagePage:
+) -> Page:
     """Read a response body while it comes, like `parse_page`. The rows of a page of more than a few megabytes go to a
     file without a name in `folder`, a few at a time and what may be kept of them; `most_row_mb`: how long one may be.
 
@@ -166,9 +122,9 @@ def read_page(
         begun += block
     split = page_split.PageSplit(begun, blocks, most_row_mb * MB)
     del begun, block
-    profiles, rejected, repairs = Spool(ProfileRow, folder), Spool(RejectedRow, folder), 0
+    profiles, rejected, repairs = Spool(Row, folder), Spool(RejectedRow, folder), 0
 
-    def read(run: bytes) -> tuple[list[ProfileRow | RejectedRow], int]:
+    def read(run: bytes) -> tuple[list[Row | RejectedRow], int]:
         text, mended = json_text.repaired(run)
         return _rows(text, texts, len(profiles) + len(rejected)), mended
 
@@ -177,7 +133,7 @@ def read_page(
             repairs += mended
             if not kept.keeps_all:
                 rows = [_kept(row, kept, salt) for row in rows]
-            profiles.add(row for row in rows if isinstance(row, ProfileRow))
+            profiles.add(row for row in rows if isinstance(row, Row))
             rejected.add(row for row in rows if isinstance(row, RejectedRow))
             del rows
     except page_split.RowTooLargeError:
@@ -200,8 +156,8 @@ def _page(
     session_id: str | None,
     project_id: str | None,
     texts: ServerText,
-    content: tuple[Collection[ProfileRow], Collection[RejectedRow], int],
-) -> EngagePage:
+    content: tuple[Collection[Row], Collection[RejectedRow], int],
+) -> Page:
     what = f"page {page}"
     _refuse_another(members, "page", str(page), what)
     _refuse_another(members, "project_id", project_id, what)
@@ -209,7 +165,7 @@ def _page(
     if session_id is not None and served_session not in (None, session_id):
         raise MalformedPageError(f"{what}: the server sent a page of another session")
     rows, rejected, repairs = content
-    return EngagePage(
+    return Page(
         page=page,
         page_size=_number(members, "page_size"),
         total=_number(members, "total"),
@@ -220,7 +176,7 @@ def _page(
     )
 
 
-def _rows(results: json_text.Text | bytes, texts: ServerText, first: int = 0) -> list[ProfileRow | RejectedRow]:
+def _rows(results: json_text.Text | bytes, texts: ServerText, first: int = 0) -> list[Row | RejectedRow]:
     """The rows of a page: at once if all are usual ones (3 ms for a page of 700 kB), else each for itself (8 ms).
 
     Raises:
@@ -231,11 +187,11 @@ def _rows(results: json_text.Text | bytes, texts: ServerText, first: int = 0) ->
     except (ValueError, RecursionError):
         usual = []
     if usual and all(properties.startswith("{") for _, properties in usual):
-        return [ProfileRow(distinct_id, properties) for distinct_id, properties in usual]
+        return [Row(distinct_id, properties) for distinct_id, properties in usual]
     return [_profile(number, text, texts) for number, text in enumerate(json_text.read_array(results), first)]
 
 
-def _profile(number: int, text: json_text.Text, texts: ServerText) -> ProfileRow | RejectedRow:
+def _profile(number: int, text: json_text.Text, texts: ServerText) -> Row | RejectedRow:
     try:
         row = json_text.read_object(text)
     except ValueError:
@@ -249,18 +205,18 @@ def _profile(number: int, text: json_text.Text, texts: ServerText) -> ProfileRow
         return _rejected(number, "$distinct_id is neither text nor a whole number", text, texts)
     properties = bytes(row["$properties"]).decode() if "$properties" in row else "null"
     if properties == "null":
-        return ProfileRow(distinct_id, None)
+        return Row(distinct_id, None)
     if not properties.startswith("{"):
         return _rejected(number, "$properties is not an object", text, texts)
-    return ProfileRow(distinct_id, properties)
+    return Row(distinct_id, properties)
 
 
-def _kept(row: ProfileRow | RejectedRow, kept: PropertyFilter, salt: str) -> ProfileRow | RejectedRow:
+def _kept(row: Row | RejectedRow, kept: PropertyFilter, salt: str) -> Row | RejectedRow:
     if isinstance(row, RejectedRow):
         return RejectedRow(row.row_number, row.reason, "withheld, as it may hold properties that must not be kept")
-    distinct_id = digest(row.distinct_id.encode(), salt) if PROFILE_ID in kept.hashed else row.distinct_id
-    properties = None if row.properties is None else kept.sieved(row.properties.encode(), salt).decode()
-    return ProfileRow(distinct_id, properties)
+    distinct_id = digest(row.key.encode(), salt) if PROFILE_ID in kept.hashed else row.key
+    properties = None if row.content is None else kept.sieved(row.content.encode(), salt).decode()
+    return Row(distinct_id, properties)
 
 
 def _rejected(number: int, reason: str, text: json_text.Text, texts: ServerText) -> RejectedRow:

@@ -7,7 +7,6 @@ added by the IO manager, which alone knows them.
 import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -16,28 +15,21 @@ import msgspec
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
-from mixpanel_assets.streams.profiles.page_rules import tolerated
-from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.snapshots import expected_total
-from mixpanel_assets.streams.profiles.staged import PageResult, Snapshot
+from mixpanel_assets.streams.snapshot.missing import MissingPages
+from mixpanel_assets.streams.snapshot.page_rules import tolerated
+from mixpanel_assets.streams.snapshot.snapshots import expected_total
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot
+from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
-@dataclass(frozen=True)
-class LastProfilesSync:
-    """What the last materialization said: what it asked for, the snapshot, and its pages that failed."""
-
-    query: ProfileQuery
-    snapshot_id: str
-    failed_pages: list[int]
-
-
-def profiles_metadata(
+def sync_metadata(
+    stream: SnapshotStream,
     snapshot: Snapshot,
     results: Sequence[PageResult],
     max_missing_fraction: float,
     run_began: datetime.datetime | None = None,
 ) -> Mapping[str, Any]:
-    """Metadata of one `mixpanel/profiles` materialization; the picture shows requests since `run_began`."""
+    """Metadata of one materialization; the picture shows requests since `run_began`."""
     failed = [result for result in results if result.failed]
     reported = expected_total(snapshot, results)
     return {
@@ -48,7 +40,7 @@ def profiles_metadata(
         "failed_pages": len(failed),
         "total_pages": len(results),
         "total_reported": _number(reported),
-        "tolerated_missing_profiles": tolerated(reported or 0, max_missing_fraction),
+        f"tolerated_missing_{stream.name}": tolerated(reported or 0, max_missing_fraction),
         "session_id": visible(snapshot.session_id or "") or dg.MetadataValue.null(),
         "snapshot_id": snapshot.id,
         "query": dg.MetadataValue.json(msgspec.to_builtins(snapshot.query)),
@@ -58,7 +50,7 @@ def profiles_metadata(
         "fetched_rows": sum(result.rows for result in results),
         "rejected_rows": sum(result.rejected for result in results),
         "repaired_characters": sum(result.repairs for result in results),
-        "dagster/column_schema": table_schemas.PROFILES,
+        "dagster/column_schema": table_schemas.schema(stream.table_columns),
     }
 
 
@@ -80,12 +72,12 @@ def plan_metadata(snapshot: Snapshot, pages: Sequence[int], first: PageResult | 
     return metadata if first is None else {**metadata, **page_metadata(first)}
 
 
-def last_profiles_sync(metadata: Mapping[str, dg.MetadataValue[Any]]) -> LastProfilesSync:
-    """Read back what `profiles_metadata` wrote; absent entries mean nothing failed."""
+def last_sync(stream: SnapshotStream, metadata: Mapping[str, dg.MetadataValue[Any]]) -> MissingPages:
+    """Read back what `sync_metadata` wrote; absent entries mean nothing failed."""
     failed = metadata["failed_page_indices"].value if "failed_page_indices" in metadata else []
     snapshot_id = metadata["snapshot_id"].value if "snapshot_id" in metadata else ""
-    query = msgspec.convert(metadata["query"].value if "query" in metadata else {}, ProfileQuery)
-    return LastProfilesSync(query, str(snapshot_id), [int(page) for page in failed or []])
+    query = msgspec.convert(metadata["query"].value if "query" in metadata else {}, stream.query)
+    return MissingPages(query, str(snapshot_id), [int(page) for page in failed or []])
 
 
 def data_version(results: Sequence[PageResult]) -> dg.DataVersion:

@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable
 
 from mixpanel_assets.errors import RestartError
-from mixpanel_assets.streams.profiles.wire import EngagePage
+from mixpanel_assets.streams.snapshot.page import Page
 
 
 def page_count(total: int, page_size: int) -> int:
-    """Pages that hold `total` profiles; page 0 exists even when it is empty."""
+    """Pages that hold `total` rows; page 0 exists even when it is empty."""
     return max(1, math.ceil(total / page_size))
 
 
 def rows_due(page: int, total: int, page_size: int) -> int:
-    """Rows that page must hold when `total` profiles lie on pages of `page_size`."""
+    """Rows that page must hold when `total` rows lie on pages of `page_size`."""
     return max(0, min(page_size, total - page * page_size))
 
 
@@ -43,7 +43,7 @@ def last_page_index(is_full: Callable[[int], bool], start: int = 0) -> int:
     return not_full
 
 
-def doubt_of_first_page(page: EngagePage) -> str | None:
+def doubt_of_first_page(page: Page) -> str | None:
     """Why a page 0 may be a fault, in one line: it is short, or names no session for the pages after it."""
     page_size = page_size_of(page)
     if lacks_session(page):
@@ -51,19 +51,19 @@ def doubt_of_first_page(page: EngagePage) -> str | None:
     return None if page.total is None else doubt_of_page(page, rows_due(0, page.total, page_size))
 
 
-def lacks_session(first: EngagePage) -> bool:
+def lacks_session(first: Page) -> bool:
     """Whether more pages follow, and cannot be asked for."""
     page_size = page_size_of(first)
     more = first.served >= page_size if first.total is None else first.total > page_size
     return more and first.session_id is None
 
 
-def page_size_of(first: EngagePage) -> int:
+def page_size_of(first: Page) -> int:
     """Rows on a full page, by page 0: what the server says, else what it served."""
     return first.page_size or first.served or 1
 
 
-def check_page_size(page: EngagePage, page_size: int) -> None:
+def check_page_size(page: Page, page_size: int) -> None:
     """Refuse a page of another size than page 0 said.
 
     Raises:
@@ -73,7 +73,7 @@ def check_page_size(page: EngagePage, page_size: int) -> None:
         raise RestartError(f"page {page.page}: the server changed page_size from {page_size} to {page.page_size}")
 
 
-def doubt_of_page(page: EngagePage, due: int | None) -> str | None:
+def doubt_of_page(page: Page, due: int | None) -> str | None:
     """Why a page may be a fault, in one line: it is short. `due`: rows it should hold, None where only the server
     knows."""
     return short(page.page, page.served, due) if due is not None and page.served < due else None
@@ -85,6 +85,6 @@ def short(page: int, served: int, due: int) -> str:
 
 
 def tolerated(reported: int, fraction: float) -> int:
-    """Profiles that may be missing of so many: those deleted while their pages are fetched come on none."""
+    """Rows that may be missing of so many: those deleted while their pages are fetched come on none."""
     # 0.29 * 100 is 28.999...
     return math.floor(reported * fraction + 1e-9)

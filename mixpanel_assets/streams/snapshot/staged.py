@@ -1,6 +1,6 @@
 """Fetched pages as files, between Mixpanel and DuckDB: each snapshot has a folder, each page a file and a manifest.
 
-    staging/profiles/<snapshot>/snapshot.json               what page 0 said
+    staging/<stream>/<snapshot>/snapshot.json               what page 0 said
                                 page-00007.jsonl            the rows
                                 page-00007.rejected.jsonl   rows that cannot be stored, if any
                                 page-00007.json             how the fetch went: written last, so its presence means
@@ -27,8 +27,8 @@ import msgspec
 from mixpanel_assets import private_files
 from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
-from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.wire import EngagePage
+from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Snapshot:
         id: Name of its folder.
         query: What was asked for.
         session_id: The session that its pages share; None when one page is all.
-        page_size: Profiles on a full page.
-        total: Profiles that the server reports; None if it did not say.
+        page_size: Rows on a full page.
+        total: Rows that the server reports; None if it did not say.
         pages: Pages, page 0 included.
         started_at: When page 0 was asked for.
         restarts: Fresh starts before this one in the same run.
     """
 
     id: str
-    query: ProfileQuery
+    query: SnapshotQuery
     session_id: str | None
     page_size: int
     total: int | None
@@ -66,9 +66,9 @@ class PageResult:
         bytes: Size of the staged file.
         longest_line: Bytes of the longest staged row.
         digest: Of the staged rows, as content.
-        ids_digest: Of the set of ids: equal for pages with the same profiles, whatever their order.
-        total: Profiles in all as this page reports it.
-        rejected: Rows set aside because they are no profiles.
+        ids_digest: Of the set of keys: equal for pages with the same rows, whatever their order.
+        total: Rows in all as this page reports it.
+        rejected: Rows that cannot be stored.
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
         missing: Rows due that did not come, of a page that came.
         error: Why the page is to be fetched again, in one line: it did not come, or too little of it.
@@ -108,18 +108,16 @@ class PageResult:
         return self.rows + self.rejected
 
 
-class _Line(msgspec.Struct, gc=False):
-    """A staged row; `properties` is JSON within a JSON string, so that it stays as served."""
+@dataclass(frozen=True)
+class _StoredSnapshot(Snapshot):
+    """A snapshot as it lies in its file; what its query is, its stream knows."""
 
-    page: int
-    row: int
-    distinct_id: str
-    properties: str | None
+    query: dict[str, Any]  # type: ignore[assignment]
 
 
 # Made here, and not by the first step that reads: msgspec crashes when threads look into a class for the first time
 # together.
-_snapshot = msgspec.json.Decoder(Snapshot)
+_snapshot = msgspec.json.Decoder(_StoredSnapshot)
 _page_result = msgspec.json.Decoder(PageResult)
 
 
@@ -128,10 +126,11 @@ _BLOCK_CHARACTERS = 2_000_000
 
 
 class SnapshotFolder:
-    """The files of one snapshot."""
+    """The files of one snapshot of a stream."""
 
-    def __init__(self, root: Path, snapshot_id: str) -> None:
-        self.path = root / "profiles" / snapshot_id
+    def __init__(self, root: Path, stream: SnapshotStream, snapshot_id: str) -> None:
+        self.stream = stream
+        self.path = root / stream.name / snapshot_id
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Keep what page 0 said."""
@@ -140,14 +139,17 @@ class SnapshotFolder:
 
     def read_snapshot(self) -> Snapshot | None:
         """What page 0 said, or None if these files are gone."""
-        return read_manifest(self.path / "snapshot.json", _snapshot)
+        stored = read_manifest(self.path / "snapshot.json", _snapshot)
+        if stored is None:
+            return None
+        return Snapshot(**{**vars(stored), "query": msgspec.convert(stored.query, self.stream.query)})
 
-    def write_page(self, page: EngagePage, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
+    def write_page(self, page: Page, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
         """Stage the rows of a page; the result's manifest is written last."""
         self._make()
         rows_file = self.rows_file(page.page)
         measured = _Measured()
-        write_whole(rows_file, measured.of(_line_blocks(page)))
+        write_whole(rows_file, measured.of(self._line_blocks(page)))
         if page.rejected:
             rejected = (
                 {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
@@ -202,7 +204,7 @@ class SnapshotFolder:
         return (self.path / "session-lost").exists()
 
     def rows_file(self, page: int) -> Path:
-        """JSON lines: `page`, `row`, `distinct_id`, `properties` (JSON as a string, so that it stays as served)."""
+        """JSON lines: `page`, `row`, the key, the content (JSON as a string, so that it stays as served)."""
         return self.path / f"page-{page:05d}.jsonl"
 
     def rejected_file(self, page: int) -> Path:
@@ -213,12 +215,26 @@ class SnapshotFolder:
         """Delete the folder; a file that cannot be deleted now is left to `sweep`."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def _line_blocks(self, page: Page) -> Iterator[bytes]:
+        """The rows as lines, some megabytes at a time."""
+        key, content = self.stream.key.name, self.stream.content.name
+        lines: list[dict[str, Any]] = []
+        size = 0
+        for number, row in enumerate(page.rows):
+            lines.append({"page": page.page, "row": number, key: row.key, content: row.content})
+            size += len(row.content or "")
+            if size > _BLOCK_CHARACTERS:
+                yield _lines(lines)
+                lines, size = [], 0
+        if lines:
+            yield _lines(lines)
+
     def _manifest(self, page: int) -> Path:
         return self.path / f"page-{page:05d}.json"
 
     def _make(self) -> None:
         with disk_errors(self.path):
-            # Profiles are personal data: only the user who syncs may read them.
+            # What is staged is personal data: only the user who syncs may read them.
             private_files.make_folder(self.path)
 
 
@@ -242,23 +258,9 @@ class _Measured:
             yield block
 
 
-def _line_blocks(page: EngagePage) -> Iterator[bytes]:
-    """The rows as lines, some megabytes at a time."""
-    lines: list[_Line] = []
-    size = 0
-    for number, row in enumerate(page.rows):
-        lines.append(_Line(page.page, number, row.distinct_id, row.properties))
-        size += len(row.properties or "")
-        if size > _BLOCK_CHARACTERS:
-            yield _lines(lines)
-            lines, size = [], 0
-    if lines:
-        yield _lines(lines)
+def _digest_of_ids(page: Page) -> str:
+    return hashlib.sha256("\n".join(sorted(row.key for row in page.rows)).encode()).hexdigest()
 
 
-def _digest_of_ids(page: EngagePage) -> str:
-    return hashlib.sha256("\n".join(sorted(row.distinct_id for row in page.rows)).encode()).hexdigest()
-
-
-def _lines(rows: Iterable[_Line | dict[str, Any]]) -> bytes:
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return msgspec.json.Encoder().encode_lines(rows)

@@ -1,8 +1,8 @@
 """A snapshot from page 0 to its last page: opening it, fetching a page into its folder, judging what came.
 
-The rules of a sync without Dagster: assets.py runs them as ops. A page that fails is a result with a reason,
-never an exception, because the pages that came are worth keeping. So are the rows of a page that came short, since a
-profile may have been deleted meanwhile: it is asked for once more, and then taken as it is. What is missing is counted;
+The rules of a sync without Dagster: graph.py runs them as ops. A page that fails is a result with a reason,
+never an exception, because the pages that came are worth keeping. So are the rows of a page that came short, since one
+may have been deleted meanwhile: it is asked for once more, and then taken as it is. What is missing is counted;
 if it is more than is tolerated, the short pages are to be fetched again.
 """
 
@@ -18,18 +18,19 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import MixpanelError, RestartError
 from mixpanel_assets.storage.staging import disk_errors, prepare
-from mixpanel_assets.streams.profiles import fetch, page_rules
-from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.staged import PageResult, Snapshot, SnapshotFolder, new_snapshot_id
-from mixpanel_assets.streams.profiles.wire import EngagePage
+from mixpanel_assets.streams.snapshot import page_rules
+from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder, new_snapshot_id
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
 
 _UNCOUNTED = "the server reports no total, and the pages cannot be counted"
 
 
 def open_snapshot(
+    stream: SnapshotStream,
     client: MixpanelClient,
     staging_root: Path,
-    query: ProfileQuery,
+    query: SnapshotQuery,
     log: logging.Logger,
     run_id: str,
     restarts: int = 0,
@@ -39,14 +40,14 @@ def open_snapshot(
     Raises:
         MixpanelError: page 0 did not come, or the pages cannot be counted.
     """
-    prepare(staging_root)
+    prepare(staging_root / stream.name)
     try:
-        return _open(client, staging_root, query, log, run_id, restarts)
+        return _open(stream, client, staging_root, query, log, run_id, restarts)
     except RestartError as error:
         if restarts:
             raise
         log.warning(f"{error}; one fresh start from page 0")
-        return _open(client, staging_root, query, log, run_id, restarts=1)
+        return _open(stream, client, staging_root, query, log, run_id, restarts=1)
 
 
 def fetch_page(
@@ -64,7 +65,7 @@ def fetch_page(
         return dataclasses.replace(known, lost_session=True)
     retrier = client.retrier(log)
     asked = _ask(
-        lambda place: fetch.fetch_page(
+        lambda place: folder.stream.fetch_page(
             client, snapshot.query, page, snapshot.session_id, retrier, _of_size(snapshot.page_size), place
         ),
         # What lies here short has been asked for once more already.
@@ -105,13 +106,13 @@ def settle(
 
 
 def expected_total(snapshot: Snapshot, results: Iterable[PageResult]) -> int | None:
-    """Profiles there should be: the largest number that any page reported."""
+    """Rows there should be: the largest number that any page reported."""
     reported = [snapshot.total, *(result.total for result in results)]
     return max((total for total in reported if total is not None), default=None)
 
 
 def is_complete(results: Sequence[PageResult]) -> bool:
-    """Whether every page lies staged with all rows that are due, and every row on it is a profile."""
+    """Whether every page lies staged with all rows that are due, and every row on it can be stored."""
     return all(result.came and not result.missing and not result.rejected for result in results)
 
 
@@ -119,10 +120,10 @@ def is_complete(results: Sequence[PageResult]) -> bool:
 class _Asked:
     """What asking for a page came to: the page if it came, of two answers the better one; and what failed at last."""
 
-    page: EngagePage | None
+    page: Page | None
     error: MixpanelError | None = None
 
-    def came(self) -> EngagePage:
+    def came(self) -> Page:
         """The page, or its error raised."""
         if self.page is None:
             raise self.error or MixpanelError("nothing came")
@@ -130,8 +131,8 @@ class _Asked:
 
 
 def _ask(
-    fetch: Callable[[Path], EngagePage],
-    doubt_of: Callable[[EngagePage], str | None],
+    fetch: Callable[[Path], Page],
+    doubt_of: Callable[[Page], str | None],
     retrier: Retrier,
     place: Path,
 ) -> _Asked:
@@ -152,12 +153,16 @@ def _ask(
     return _Asked(again if doubt_of(again) is None else max(came, again, key=_worth))
 
 
-def _worth(page: EngagePage) -> tuple[bool, int]:
+def _worth(page: Page) -> tuple[bool, int]:
     """What makes an answer better than another one for the same page."""
     return page.page > 0 or not page_rules.lacks_session(page), page.served
 
 
-def _of_size(page_size: int) -> Callable[[EngagePage], None]:
+def _as_it_is(page: Page) -> None:
+    """Nothing is known yet that a page 0 could contradict."""
+
+
+def _of_size(page_size: int) -> Callable[[Page], None]:
     return lambda came: page_rules.check_page_size(came, page_size)
 
 
@@ -179,18 +184,24 @@ def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: _
 
 
 def _open(
-    client: MixpanelClient, staging_root: Path, query: ProfileQuery, log: logging.Logger, run_id: str, restarts: int
+    stream: SnapshotStream,
+    client: MixpanelClient,
+    staging_root: Path,
+    query: SnapshotQuery,
+    log: logging.Logger,
+    run_id: str,
+    restarts: int,
 ) -> Snapshot:
     started_at = datetime.now(timezone.utc)
     retrier = client.retrier(log)
     asked = _ask(
-        lambda place: fetch.fetch_page(client, query, 0, None, retrier, folder=place),
+        lambda place: stream.fetch_page(client, query, 0, None, retrier, _as_it_is, place),
         page_rules.doubt_of_first_page,
         retrier,
-        staging_root / "profiles",
+        staging_root / stream.name,
     )
     first = asked.came()
-    folder = SnapshotFolder(staging_root, new_snapshot_id())
+    folder = SnapshotFolder(staging_root, stream, new_snapshot_id())
     folder.claim(run_id)
     folder.write_page(first, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
     snapshot = Snapshot(
@@ -209,12 +220,12 @@ def _open(
 
 
 def _with_pages(
-    client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, first: EngagePage, log: logging.Logger
+    client: MixpanelClient, folder: SnapshotFolder, snapshot: Snapshot, first: Page, log: logging.Logger
 ) -> Snapshot:
     """The snapshot with the number of its pages.
 
     Mixpanel's documentation words `total` as the rows of one answer. Of a full page 0 with that total it cannot be told
-    whether all profiles are meant: page 1 shows it, and costs no other project a request.
+    whether all rows are meant: page 1 shows it, and costs no other project a request.
     """
     if first.total == snapshot.page_size and first.session_id is not None:
         following = fetch_page(client, folder, snapshot, 1, log)
@@ -327,7 +338,7 @@ def _missing(page: int) -> PageResult:
 
 
 def _repeating(results: Iterable[PageResult]) -> set[int]:
-    """Pages with the profiles of another page.
+    """Pages with the rows of another page.
 
     Page 0 opened the session, so it is the other that is wrong. Between two others it cannot be told, so both are.
     """

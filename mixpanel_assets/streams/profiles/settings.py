@@ -1,0 +1,32 @@
+"""What can be chosen for a sync of profiles."""
+
+from pydantic import Field
+
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
+
+
+class ProfilesConfig(SnapshotConfig):
+    """Settings of one profiles sync."""
+
+    where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    cohort_id: int | None = Field(default=None, description="Only members of this cohort.")
+    include_all_users: bool | None = Field(
+        default=None, description="With cohort_id: also ids that have no profile (default: only real profiles)."
+    )
+    output_properties: list[str] | None = Field(default=None, description="Only these properties (default: all).")
+    page_size: int | None = Field(
+        default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
+    )
+    data_group_id: str | None = Field(default=None, description="Group profiles of this group, instead of users.")
+
+    def asked(self) -> ProfileQuery:
+        return ProfileQuery(
+            where=self.where,
+            cohort_id=self.cohort_id,
+            include_all_users=self.include_all_users,
+            output_properties=None if self.output_properties is None else tuple(self.output_properties),
+            page_size=self.page_size,
+            data_group_id=self.data_group_id,
+            kept=self.kept(),
+        )

@@ -1,0 +1,31 @@
+"""Profiles as a stream: their names and their table."""
+
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.storage.columns import Column
+from mixpanel_assets.streams.profiles.fetch import fetch_page
+from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.snapshot.stream import SnapshotStream
+
+
+def _source(client: MixpanelClient) -> str:
+    return client.profiles_source
+
+
+PROFILES = SnapshotStream(
+    name="profiles",
+    key=Column("distinct_id", "VARCHAR", "The user's or the group's id in Mixpanel, one row each.", nullable=False),
+    content=Column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
+    columns=(
+        Column(
+            "last_seen",
+            "TIMESTAMP",
+            "When Mixpanel last updated the profile; NULL where it does not say.",
+            value="""try_cast(properties::json ->> '$."$last_seen"' as timestamp)""",
+        ),
+    ),
+    scope=Column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
+    query=ProfileQuery,
+    source=_source,
+    fetch_page=fetch_page,
+    missing_table="missing_pages",
+)

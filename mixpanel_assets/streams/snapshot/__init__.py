@@ -1,0 +1,13 @@
+"""A stream that comes as a whole, in pages: written once, for every such stream.
+
+stream.py       what a stream has to say of itself
+settings.py     what can be chosen for each
+page.py         a page as it comes
+page_rules.py   how many pages, and what a page must hold
+staged.py       pages as files
+snapshots.py    page 0, the others, and what of them came
+load.py         the table (missing.py: what it lacks; owed.py: what is to be fetched again)
+graph.py        the asset: its ops in the order in which data flows
+reports.py      what a sync says of itself
+checks.py       whether what is stored can be trusted
+"""

@@ -1,0 +1,314 @@
+"""How staged pages become the rows of a stream's table.
+
+A complete snapshot replaces what its query could have served; an incomplete one, or one with fewer different rows than
+the server reports, is merged by key and removes nothing.
+So a sync of all profiles removes those that Mixpanel no longer has, and a sync with a filter only those that no other
+sync has brought: whoever left the filter may still be there. What a sync that began later has stored stays, whenever
+an older snapshot comes. Opening and committing are storage/warehouse.py's.
+"""
+
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from mixpanel_assets.client.property_filter import PROFILE_ID
+from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
+from mixpanel_assets.storage.warehouse import compression, count
+from mixpanel_assets.streams.snapshot import missing
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.streams.snapshot.stream import FILTER, SnapshotStream
+
+_MEMORY_MB = 128
+_MEMORY_MB_PER_MILLION = 32
+_BATCH_BYTES = 16 << 20
+_SMALLEST_LINE_LIMIT = 1 << 20
+# Rows of a sync that began later. What lies in the future a wrong clock has written, and would be newer for ever.
+_NEWER = "(synced_at > $began and synced_at <= now())"
+# One number that orders rows as they were served.
+_PLACE = "page << 32 | row"
+
+
+@dataclass(frozen=True)
+class StagedSnapshot:
+    """Pages that came, and how they may be published.
+
+    Attributes:
+        stream: What they are pages of.
+        snapshot: The snapshot they belong to.
+        pages: The pages whose rows are staged.
+        failed: Those to be fetched again: they did not come, or short.
+        folder: Where.
+        complete: Whether they are all pages with all rows that were due, none set aside.
+        total: Rows that there should be, None if the server does not say.
+        max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
+    """
+
+    stream: SnapshotStream
+    snapshot: Snapshot
+    pages: tuple[PageResult, ...]
+    failed: tuple[PageResult, ...]
+    folder: SnapshotFolder
+    complete: bool
+    total: int | None
+    max_removed_fraction: float
+
+    def drop(self) -> None:
+        """Delete what is stored now, unless pages are to be fetched again and joined with it."""
+        if not self.failed:
+            self.folder.remove()
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish did to the table.
+
+    Attributes:
+        rows: Rows now stored.
+        added: Rows that are new.
+        removed: Rows that were removed.
+        duplicates: Rows that were served more than once.
+        missing: Rows that were reported, or due on the pages that came, and did not come; None where it is unknown.
+        newer: Rows that are newer than the snapshot, and stayed.
+        absent: Properties that were asked for, and that no row has that came.
+    """
+
+    rows: int
+    added: int
+    removed: int
+    duplicates: int
+    missing: int | None = 0
+    newer: int = 0
+    absent: tuple[str, ...] = ()
+
+
+def publish(connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> Published:
+    """Bring staged pages into the table, within the caller's transaction.
+
+    Raises:
+        WarehouseError: the snapshot would remove more than it may, or all that is stored is newer.
+    """
+    return _Load(connection, staged).publish()
+
+
+class _Load:
+    """One publish: what it reads and writes, and the SQL that is the stream's."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> None:
+        stream, query = staged.stream, staged.snapshot.query
+        self._connection = connection
+        self._staged = staged
+        self._stream = stream
+        self._table, self._key, self._content = stream.name, stream.key.name, stream.content.name
+        # Another part of the table may have the same key: its rows are none of a snapshot's business.
+        self._in_scope = "true" if stream.scope is None else f"{stream.scope.name} is not distinct from $scope"
+        self._scope = {} if stream.scope is None else {"scope": query.scope}
+        self._filter = {"filter": query.filter_text}
+        self._began = {"began": staged.snapshot.started_at}
+        # Rows that would have been served if Mixpanel still had them.
+        self._removable = f"{self._in_scope} and ($filter is null or sync_filter = $filter) and {_NEWER} is not true"
+        self._staged_rows = (
+            "read_json($files, format = 'newline_delimited', maximum_object_size = $line_limit, columns = "
+            f"{{page: 'BIGINT', row: 'BIGINT', {self._key}: 'VARCHAR', {self._content}: 'VARCHAR'}})"
+        )
+
+    def publish(self) -> Published:
+        self._create_tables()
+        before = self._count(f"from {self._table}")
+        self._limit_memory()
+        self._choose_rows()
+        served = sum(page.rows for page in self._staged.pages)
+        distinct = self._count("from chosen_rows")
+        self._leave_newer()
+        chosen = self._count("from chosen_rows")
+        stored = f"from {self._table} where {self._in_scope} and {self._key} in (select {self._key} from chosen_rows)"
+        kept = self._count(stored, **self._scope)
+        # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
+        is_all = self._staged.complete and (self._staged.total is None or distinct >= self._staged.total)
+        removed = self._remove_gone() if is_all else 0
+        self._connection.execute(f"delete {stored}", self._scope)
+        self._insert_chosen()
+        self._connection.execute("drop table chosen_rows")
+        self._replace_rejected()
+        missing.note_pages(self._connection, self._stream, self._staged.snapshot, self._staged.failed)
+        return Published(
+            rows=before - removed + chosen - kept,
+            added=chosen - kept,
+            removed=removed,
+            duplicates=served - distinct,
+            missing=self._missing(distinct),
+            newer=distinct - chosen,
+            absent=self._absent_properties() if chosen else (),
+        )
+
+    def _count(self, what: str, **values: object) -> int:
+        return count(self._connection, f"select count(*) {what}", values)
+
+    def _missing(self, distinct: int) -> int | None:
+        staged = self._staged
+        if staged.total is not None:
+            return max(0, staged.total - distinct - sum(page.rejected for page in staged.pages))
+        all_came = {page.page_index for page in staged.failed} <= {page.page_index for page in staged.pages}
+        return sum(page.missing for page in staged.pages) if all_came else None
+
+    def _absent_properties(self) -> tuple[str, ...]:
+        """Properties that were asked for, may be kept, and that none of the rows just stored has."""
+        query = self._staged.snapshot.query
+        if not query.named_properties:
+            return ()
+        rows = self._connection.execute(
+            f"select distinct unnest(json_keys({self._content})) from {self._table} "
+            f"where {self._in_scope} and synced_at = $began",
+            {**self._scope, **self._began},
+        ).fetchall()
+        there = {PROFILE_ID, *(name for (name,) in rows)}
+        return tuple(name for name in query.named_properties if query.kept.keeps(name) and name not in there)
+
+    def _create_tables(self) -> None:
+        packed = compression(self._connection)
+        columns = ", ".join(
+            f"{column.name} {column.type} {packed if column is self._stream.content else ''}"
+            for column in self._stream.table_columns
+        )
+        self._connection.execute(f"create table if not exists {self._table} ({columns})")
+        for column in (FILTER, self._stream.scope):  # A table of an earlier version has neither.
+            if column is not None:
+                self._connection.execute(
+                    f"alter table {self._table} add column if not exists {column.name} {column.type}"
+                )
+        create_rejected_rows(self._connection)
+
+    def _choose_rows(self) -> None:
+        """Table `chosen_rows`: each staged row, its place (of one served twice the last), and whose it is.
+
+        A row that only ever came with one filter is that filter's, and goes when it leaves it; any other is nobody's.
+        """
+        key = self._key
+        self._connection.execute(f"create temp table chosen_rows ({key} varchar, place bigint, sync_filter varchar)")
+        files = [self._staged.folder.rows_file(page.page_index) for page in self._staged.pages if page.rows]
+        if files:
+            self._connection.execute(
+                f"""
+                insert into chosen_rows
+                select chosen.{key}, place,
+                       case when stored.{key} is null or stored.sync_filter = $filter then $filter end
+                from (select {key}, max({_PLACE}) as place from {self._staged_rows} group by {key}) as chosen
+                left join (from {self._table} where {self._in_scope}) as stored on stored.{key} = chosen.{key}
+                """,
+                {"files": _names(files), "line_limit": self._line_limit(), **self._scope, **self._filter},
+            )
+
+    def _leave_newer(self) -> None:
+        """Take out of `chosen_rows` what a sync that began later has stored.
+
+        Where that sync left nothing older, it was whole: what only this snapshot holds is gone from Mixpanel since.
+        """
+        scope = {**self._scope, **self._began}
+        [(newer, older)] = self._connection.execute(
+            f"select count(*) filter ({_NEWER}), count(*) filter ({_NEWER} is not true) "
+            f"from {self._table} where {self._in_scope}",
+            scope,
+        ).fetchall()
+        if newer and not older:
+            raise WarehouseError(
+                f"this sync began at {self._staged.snapshot.started_at:%H:%M:%S} UTC, and one that began later has "
+                f"stored all {newer} {self._stream.name}: the table is as it was, which is newer; sync again for what "
+                "changed since"
+            )
+        if newer:
+            self._connection.execute(
+                f"delete from chosen_rows where {self._key} in "
+                f"(select {self._key} from {self._table} where {self._in_scope} and {_NEWER})",
+                scope,
+            )
+
+    def _remove_gone(self) -> int:
+        """Remove what the snapshot would hold if Mixpanel still had it. Returns how many."""
+        scope = {**self._scope, **self._filter, **self._began}
+        removable = f"from {self._table} where {self._removable}"
+        gone = f"{removable} and {self._key} not in (select {self._key} from chosen_rows)"
+        before, removed = self._count(removable, **scope), self._count(gone, **scope)
+        self._refuse_large_removal(before, removed)
+        self._connection.execute(f"delete {gone}", scope)
+        return removed
+
+    def _insert_chosen(self) -> None:
+        # JSON travels as text inside the JSON line: cast to JSON it stays as served, where reading it as JSON would
+        # rewrite numbers.
+        derived = self._stream.columns
+        names = [self._key, self._content, *(column.name for column in derived), "synced_at", "sync_filter"]
+        values = [f"staged.{self._key}", f"{self._content}::json", *(column.value for column in derived)]
+        if self._stream.scope is not None:
+            names.append(self._stream.scope.name)
+        insert = f"""
+            insert into {self._table} ({", ".join(names)})
+            select {", ".join(values)}, $synced_at, sync_filter {"" if self._stream.scope is None else ", $scope"}
+            from {self._staged_rows} as staged
+            join chosen_rows as chosen on chosen.{self._key} = staged.{self._key} and chosen.place = {_PLACE}
+            """
+        same = {"line_limit": self._line_limit(), "synced_at": self._staged.snapshot.started_at, **self._scope}
+        for files in _batches(
+            [self._staged.folder.rows_file(page.page_index) for page in self._staged.pages if page.rows]
+        ):
+            self._connection.execute(insert, {"files": _names(files), **same})
+
+    def _limit_memory(self) -> None:
+        """Bound DuckDB's memory: it spills the rest to disk.
+
+        One thread, since each holds some 30 MB to insert and two line buffers to read. What grows with the number of
+        rows is what DuckDB needs to tell which go and which stay; 10 million took less than 256 MB.
+        """
+        rows = self._count(f"from {self._table}") + sum(page.rows for page in self._staged.pages)
+        megabytes = _MEMORY_MB + 4 * (self._line_limit() >> 20) + _MEMORY_MB_PER_MILLION * rows // 1_000_000
+        self._connection.execute("set threads = 1")
+        self._connection.execute(f"set memory_limit = '{megabytes}MB'")
+
+    def _line_limit(self) -> int:
+        """What DuckDB is told of the longest line, in bytes; it sizes its read buffers by it."""
+        return max([_SMALLEST_LINE_LIMIT, *(page.longest_line + 1 for page in self._staged.pages)])
+
+    def _refuse_large_removal(self, before: int, removed: int) -> None:
+        most = self._staged.max_removed_fraction
+        if removed > before * most:
+            share = removed / before
+            needed = math.ceil(share * 100) / 100
+            raise WarehouseError(
+                f"refused to remove {removed} of {before} stored {self._stream.name} ({share:.0%}), the limit is "
+                f"{most:.0%}: the table is as it was; if they are really gone, sync again with "
+                f"max_removed_fraction={needed:.2f}"
+            )
+
+    def _replace_rejected(self) -> None:
+        self._connection.execute(f"delete from {REJECTED_TABLE} where asset = ?", [self._stream.name])
+        files = [self._staged.folder.rejected_file(page.page_index) for page in self._staged.pages if page.rejected]
+        if files:
+            longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
+            self._connection.execute(
+                f"insert into {REJECTED_TABLE} select ?, source, row, reason, text, ? from read_json(?, "
+                "format = 'newline_delimited', maximum_object_size = ?, "
+                "columns = {source: 'VARCHAR', row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
+                [self._stream.name, self._staged.snapshot.started_at, _names(files), longest],
+            )
+
+
+def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """The files in order, some `_BATCH_BYTES` at a time: an insert holds what it reads until it ends."""
+    batch: list[Path] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.stat().st_size
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    return [str(file) for file in files]

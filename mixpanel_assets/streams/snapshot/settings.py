@@ -1,0 +1,42 @@
+"""The settings that a sync of every stream in pages has."""
+
+from pydantic import Field
+
+from mixpanel_assets.streams.budgets import check_choice
+from mixpanel_assets.streams.settings import SyncConfig, check_fraction
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
+
+
+class SnapshotConfig(SyncConfig):
+    """Settings of one sync in pages."""
+
+    max_removed_fraction: float = Field(
+        default=0.5, description="Refuse a snapshot that would remove a larger share of the stored rows (0 to 1)."
+    )
+    max_missing_fraction: float = Field(
+        default=0.001,
+        description=(
+            "Share of the reported rows (0 to 1) that may be missing from pages that came, as those deleted meanwhile "
+            "are: told, and removing nobody; beyond it the sync fails, after storing what came."
+        ),
+    )
+    retry_failed_pages: bool = Field(
+        default=False, description="Fetch only the pages that failed last time, under the same session."
+    )
+
+    def asked(self) -> SnapshotQuery:
+        """What a stream asks for with these settings, before it is checked."""
+        raise NotImplementedError
+
+    def query(self) -> SnapshotQuery:
+        """What is asked of Mixpanel.
+
+        Raises:
+            ConfigurationError: a setting is out of range, or two contradict each other.
+        """
+        check_fraction(self.max_removed_fraction)
+        check_fraction(self.max_missing_fraction, "max_missing_fraction")
+        check_choice(self.on_quota)
+        query = self.asked()
+        query.check()
+        return query

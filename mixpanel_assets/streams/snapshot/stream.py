@@ -1,0 +1,112 @@
+"""What a stream is that comes as a whole, in pages: its names, its table, what can be asked for, and how a page is.
+
+Everything else about such a stream is written once, in this folder.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.retry import Retrier
+from mixpanel_assets.storage.columns import SYNCED_AT, Column
+from mixpanel_assets.streams.snapshot.page import Page
+
+
+class SnapshotQuery:
+    """What is asked for; a stream's own is a frozen dataclass of this class.
+
+    Attributes:
+        kept: Which of the properties that come are kept.
+        source: Whose data, as the client says; None where it was not noted.
+    """
+
+    kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
+
+    @property
+    def filter_text(self) -> str | None:
+        """What narrows the query down, as JSON text; None if nothing does."""
+        return None
+
+    @property
+    def scope(self) -> str | None:
+        """Which part of the table a snapshot can speak of, as the scope column names it."""
+        return None
+
+    @property
+    def named_properties(self) -> Sequence[str]:
+        """Properties that are asked for by name."""
+        return ()
+
+    def check(self) -> None:
+        """Refuse what the server would misunderstand or silently ignore.
+
+        Raises:
+            ConfigurationError: one line that names the setting.
+        """
+        self.kept.check()
+
+
+class FetchPage(Protocol):
+    """Asks for one page until it is good, or raises a MixpanelError; see streams/profiles/fetch.py."""
+
+    def __call__(
+        self,
+        client: MixpanelClient,
+        query: Any,  # of the stream's own type
+        page: int,
+        session_id: str | None,
+        retrier: Retrier,
+        accept: Callable[[Page], None],
+        folder: Path,
+    ) -> Page: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SnapshotStream:
+    """A stream that comes in pages.
+
+    Attributes:
+        name: Of the asset, the table, the staging folder.
+        key: The column with a row's key, as the server names the row.
+        content: The column with a row's JSON.
+        columns: Further columns that are made out of a row.
+        scope: The column that tells parts of the table apart, one of which a snapshot holds; None: there are none.
+        query: What is asked for, as a type.
+        source: Whose data a client brings of this stream.
+        fetch_page: How a page is asked for.
+        missing_table: The table of the pages that did not come.
+    """
+
+    name: str
+    key: Column
+    content: Column
+    query: type[SnapshotQuery]
+    source: Callable[[MixpanelClient], str]
+    fetch_page: FetchPage
+    missing_table: str
+    columns: tuple[Column, ...] = ()
+    scope: Column | None = None
+
+    def __post_init__(self) -> None:
+        # msgspec crashes when threads look into a class for the first time together.
+        msgspec.convert({}, self.query)
+
+    @cached_property
+    def table_columns(self) -> tuple[Column, ...]:
+        """All columns of the table, in order."""
+        scope = () if self.scope is None else (self.scope,)
+        return (self.key, self.content, *self.columns, SYNCED_AT, FILTER, *scope)
+
+
+FILTER = Column(
+    "sync_filter",
+    "VARCHAR",
+    "The filter, as JSON, of the syncs that alone brought this row and may remove it; else NULL.",
+)
