@@ -1,12 +1,14 @@
 """The code location: what Dagster finds here. Wiring only; every part is made in the module named after it."""
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mixpanel_assets import partitions
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
@@ -17,7 +19,7 @@ from mixpanel_assets.properties.checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
 from mixpanel_assets.sensors import SENSORS
-from mixpanel_assets.streams.events.assets import events
+from mixpanel_assets.streams.events.assets import events_asset
 from mixpanel_assets.streams.events.checks import events_checks
 from mixpanel_assets.streams.profiles.assets import profiles, profiles_checks
 
@@ -52,6 +54,7 @@ def build_defs(
         freshness: How old a sync may get before the UI warns; None: as old as it likes.
         owners: Who answers for the assets: `team:<name>` or mail addresses.
     """
+    events = events_asset(partitions.event_days())
     staging = StagingResource(folder=staging_folder)
     synced = [_dressed(asset, freshness, owners) for asset in (profiles, events)]
     derived = [_dressed(asset, None, owners) for asset in (profile_properties, event_properties)]
@@ -92,4 +95,21 @@ def _with_code(assets: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
         return dg.with_source_code_references(assets)
 
 
-defs = build_defs(executor=threaded_executor)
+@functools.lru_cache(maxsize=1)
+def _own_defs(start_and_zone: tuple[str, str]) -> dg.Definitions:
+    return build_defs(executor=threaded_executor)
+
+
+if TYPE_CHECKING:
+    defs: dg.Definitions
+
+
+def __getattr__(name: str) -> dg.Definitions:
+    """`defs`, made when it is asked for: the days of events are what the environment says then, not at the import."""
+    if name != "defs":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _own_defs(partitions.start_and_zone())
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "defs"})

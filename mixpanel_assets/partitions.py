@@ -13,16 +13,21 @@ from mixpanel_assets.errors import ConfigurationError
 
 
 def event_days() -> dg.DailyPartitionsDefinition:
-    """One partition per day of the project's time zone, from the first day of events up to today.
+    """One partition per day of the project's time zone, from the first day of events up to today."""
+    start, zone = start_and_zone()
+    return dg.DailyPartitionsDefinition(start_date=start, timezone=zone, end_offset=1)
+
+
+def start_and_zone() -> tuple[str, str]:
+    """The first day of events, ISO, and the project's time zone, as the environment has them now.
 
     Settings that cannot be read give the defaults here, so that the code location loads with all that does not need
     them; a sync of events refuses them in one line before it asks for anything.
     """
     try:
-        start, zone = settings.events_start_date(), settings.timezone().key
+        return settings.events_start_date().isoformat(), settings.timezone().key
     except ConfigurationError:
-        start, zone = datetime.date.fromisoformat(settings.DEFAULT_EVENTS_START_DATE), "UTC"
-    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone=zone, end_offset=1)
+        return settings.DEFAULT_EVENTS_START_DATE, "UTC"
 
 
 def today() -> str:

@@ -125,6 +125,8 @@ def _cancelled(report: RunReport) -> Cancelled:
 
 def _new_run(order: RunOrder, instance: dg.DagsterInstance) -> tuple[ReconstructableJob, dg.DagsterRun]:
     """A run of Dagster's implicit asset job, as `dagster asset materialize` makes it."""
+    # Dagster keeps the last job by its name, and the days of events may have been set anew since.
+    ReconstructableJob.get_definition.cache_clear()
     repository = ReconstructableRepository.for_module(_LOCATION, "defs")
     definition = repository.get_definition()
     implicit = definition.get_implicit_job_def_for_assets([order.asset])

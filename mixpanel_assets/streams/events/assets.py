@@ -199,27 +199,33 @@ def _flat_config(config: EventsConfig) -> dict[str, object]:
     return {"plan": {"config": config.model_dump(exclude_none=True)}}
 
 
-@dg.graph_asset(
-    name="events",
-    key_prefix="mixpanel",
-    config=_flat_config,
-    group_name="mixpanel",
-    kinds={"mixpanel", "duckdb"},
-    partitions_def=partitions.event_days(),
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    tags={"personal_data": "true"},
-    metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.EVENTS},
-    description=(
-        "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by event, "
-        "distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not deliver keep "
-        "their rows, do not show as materialized, and are fetched by the job retry_failed_event_ranges."
-    ),
-)
-def events() -> None:
-    planned, chunks = plan()
-    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
-    said: None = report(planned, settled, stored)
-    return said
+def events_asset(days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset `mixpanel/events`, with these partitions: which they are is known when definitions are asked for."""
+
+    @dg.graph_asset(
+        name="events",
+        key_prefix="mixpanel",
+        config=_flat_config,
+        group_name="mixpanel",
+        kinds={"mixpanel", "duckdb"},
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        tags={"personal_data": "true"},
+        metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.EVENTS},
+        description=(
+            "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
+            "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
+            "deliver keep their rows, do not show as materialized, and are fetched by the job "
+            "retry_failed_event_ranges."
+        ),
+    )
+    def events() -> None:
+        planned, chunks = plan()
+        settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
+        said: None = report(planned, settled, stored)
+        return said
+
+    return events
 
 
 @dg.graph(description="Fetch only the days of events that failed and have not come since.")
