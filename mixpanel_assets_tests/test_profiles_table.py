@@ -199,7 +199,7 @@ def test_a_first_snapshot_has_nothing_to_remove(tmp_path: Path) -> None:
         ('{"$last_seen":"2026-01-02T03:04:05"}', "2026-01-02 03:04:05"),
         ('{"$last_seen":"2026-01-02"}', "2026-01-02 00:00:00"),
         ('{"$last_seen":"15/08/53895"}', None),
-        ('{"$last_seen":1638298874}', None),
+        ('{"$last_seen":1638298874}', "2021-11-30 19:01:14"),
         ('{"$last_seen":null}', None),
         ('{"$last_seen":{"x":1}}', None),
         ('{"last_seen":"2026-01-02"}', None),

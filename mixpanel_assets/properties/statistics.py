@@ -9,8 +9,10 @@ values as the one before. Some 10% off for a million different values, rarely of
 `approx_count_distinct` keeps no state that another version of DuckDB can read.
 """
 
+from mixpanel_assets.storage.instants import of_text
+
 # Raise it with any change to what follows: days counted before are counted anew.
-REVISION = 1
+REVISION = 2
 LEVELS = 20
 _SLOTS = 64
 # Fuller levels say little: with 45 of 64 bits set, the number of values is known within some 15%.
@@ -27,22 +29,22 @@ KINDS = (
     "number",  # with a fraction or an exponent
     "huge number",  # neither HUGEINT nor DOUBLE holds it
     "date",
-    "datetime",  # without a time zone, or in UTC
+    "datetime",  # with an offset, or without and then taken for UTC
     "text",
     "list",
     "object",
     "null",
 )
 
-# A time with another offset than Z stays text, because DuckDB would drop the offset; so does one with more than six
-# decimals, and 24:00, which would become another day.
-_TIME = r"\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):\d{2}(:\d{2}(\.\d{1,6})?)?Z?"
+# A time with more than six decimals stays text, as TIMESTAMP has no more; so does 24:00, which would become another
+# day.
+_TIME = r"\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):\d{2}(:\d{2}(\.\d{1,6})?)?([Zz]| ?[+-]\d{2}(:?\d{2})?)?"
 _KIND = rf"""
     case served
         when 'VARCHAR' then case
-            when length(value) not between 10 and 27 or substr(value, 5, 1) <> '-' then 'text'
+            when length(value) not between 10 and 33 or substr(value, 5, 1) <> '-' then 'text'
             when regexp_full_match(value, '\d{{4}}-\d{{2}}-\d{{2}}') and try_cast(value as date) is not null then 'date'
-            when regexp_full_match(value, '{_TIME}') and try_cast(value as timestamp) is not null then 'datetime'
+            when regexp_full_match(value, '{_TIME}') and {of_text("value")} is not null then 'datetime'
             else 'text' end
         when 'DOUBLE' then case
             when not regexp_full_match(value, '-?\d+') then

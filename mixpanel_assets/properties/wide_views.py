@@ -20,6 +20,7 @@ from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.properties import naming
 from mixpanel_assets.properties.catalogue import COLUMNS_TABLE, name_columns
 from mixpanel_assets.properties.sources import EVENTS, Source
+from mixpanel_assets.storage import instants
 
 # Each extraction parses the JSON of 2,048 rows and keeps it until the vector is done: one per column took more than
 # 2.7 GB for 300 columns, and failed. All paths in one makes reading a single column as slow as reading all of them.
@@ -104,6 +105,8 @@ def _pointers(columns: Sequence[Column]) -> str:
 def _typed(value: str, column: Column) -> str:
     if column.type == "VARCHAR":
         return value
+    if column.type == "TIMESTAMP":
+        return instants.of_text(value)
     cast = f"try_cast({value} as {column.type})"
     return cast if column.structure is None else f"json_transform({cast}, {_literal(column.structure)})"
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any
 
 import duckdb
@@ -55,7 +55,8 @@ def is_found(value: str, shown: Any, type_: str) -> bool:
     if type_ == "DATE":
         return bool(shown == date.fromisoformat(meant))
     if type_ == "TIMESTAMP":
-        return bool(shown == datetime.fromisoformat(meant.removesuffix("Z")))
+        moment = datetime.fromisoformat(meant.removesuffix("Z"))
+        return bool(shown == (moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment))
     if type_ == "JSON" or isinstance(meant, (dict, list)):
         return bool(json.loads(shown) == meant)
     if isinstance(meant, bool):
@@ -177,7 +178,8 @@ class TestTypes:
             (['"2026-01-31"', '"2026-01-30"'], "DATE"),
             (['"2026-01-31"', '"2026-01-31T10:00:00"'], "TIMESTAMP"),
             (['"2026-01-31"', '"soon"'], "VARCHAR"),
-            (['"2026-01-31T10:00:00+02:00"'], "VARCHAR"),
+            (['"2026-01-31T10:00:00+02:00"', '"2026-01-31T10:00:00"'], "TIMESTAMP"),
+            (['"2026-01-31T10:00:00.1234567+02:00"'], "VARCHAR"),
             (["[]", "{}"], "JSON"),
             (["[]", '"a"'], "VARCHAR"),
             (["null"], "VARCHAR"),

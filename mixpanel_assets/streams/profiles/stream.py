@@ -1,6 +1,7 @@
 """Profiles as a stream: their names and their table."""
 
 from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.storage import instants
 from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
@@ -19,8 +20,8 @@ PROFILES = SnapshotStream(
         Column(
             "last_seen",
             "TIMESTAMP",
-            "When Mixpanel last updated the profile; NULL where it does not say.",
-            value="""try_cast(properties::json ->> '$."$last_seen"' as timestamp)""",
+            "When Mixpanel last updated the profile, UTC; NULL where it does not say.",
+            value=instants.of_json("properties::json", """'$."$last_seen"'"""),
         ),
     ),
     scope=Column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
