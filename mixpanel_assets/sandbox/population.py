@@ -7,7 +7,7 @@ events), and frozen views of them. Not here: pages, sessions, filters' grammar, 
 import json
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
@@ -171,6 +171,15 @@ class Population:
             changed = self._days.get(day, _UNCHANGED)
             others = tuple(Event(name, _text(properties)) for name, properties in events)
             self._days[day] = _ChangedDay(changed.revision + 1, others, replaced=True)
+
+    def merge(self, day: str, distinct_ids: Collection[str], canonical: str) -> None:
+        """Have the events of these ids served under another one from now on, as after an identity merge."""
+        served = [(name, json.loads(properties)) for name, properties in self.events(day, milliseconds=True)]
+        for _, properties in served:
+            if properties.get("distinct_id") in distinct_ids:
+                properties.setdefault("$distinct_id_before_identity", properties["distinct_id"])
+                properties |= {"distinct_id": canonical, "$is_reshuffled": True}
+        self.replace_events(day, served)
 
     def _is_active(self, day: str) -> bool:
         return self.first_day <= day <= (self.last_day or today())

@@ -8,6 +8,7 @@ staged file holds is columns.py's, which has proven it.
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,12 @@ ROWS_OUTSIDE_THEIR_DAYS = (
 _KEY_COLUMNS = "event_name, event_time, distinct_id, insert_id"
 _KEY = f"{_KEY_COLUMNS}, case when insert_id is null then properties::varchar end"
 _KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
+# Whose event it was when it was sent: Mixpanel serves it under another distinct_id once identities are merged.
+_SENDER = """coalesce(properties ->> '$."$distinct_id_before_identity"', distinct_id)"""
+# What a merge, and being served anew, changes of an event; its other properties stay.
+_OF_MERGE = json.dumps(
+    dict.fromkeys(["distinct_id", "$distinct_id_before_identity", "$is_reshuffled", "mp_processing_time_ms"])
+)
 # Stored by a load that was asked for later. What lies in the future a wrong clock wrote, and would be newer for ever.
 _NEWER = "{stored}.synced_at > {staged}.synced_at and {stored}.synced_at <= now()"
 _STAGED_EVENTS = "read_parquet(?, filename = true) join staged_ranges using (filename)"
@@ -168,6 +175,7 @@ def _publish(
     _delete_replaced(connection, query)
     unplaced = _insert(connection, staged)
     _set_aside(connection, staged, unplaced)
+    _drop_superseded(connection)
     _drop_duplicates(connection)
     _write_days(connection, query)
     return left, refused
@@ -355,6 +363,38 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
             f"synced_at from {_STAGED_EVENTS} where ({_REASON}) is not null",
             [_files(staged)],
         )
+
+
+def _drop_superseded(connection: duckdb.DuckDBPyConnection) -> None:
+    """Of an event that was served under several distinct_ids, as its identities were merged between two loads, only
+    what was asked for last stays. Where one answer has both, both stay.
+
+    Such rows meet where a load does not replace all rows of its days; a usual load spends nothing on this.
+    """
+    days = f"{TABLE} join staged_days on event_time::date = day"
+    if not count(connection, f"select count(*) from {days} where {TABLE}.synced_at <> staged_days.synced_at"):
+        return
+    connection.execute(
+        f"""
+        create temp table senders as
+        select {TABLE}.rowid as id, event_name, event_time, distinct_id, insert_id, {TABLE}.synced_at,
+               {_SENDER} as sender,
+               case when insert_id is null then json_merge_patch(properties, '{_OF_MERGE}')::varchar end as content
+        from {days}
+        """
+    )
+    connection.execute(
+        f"""
+        delete from {TABLE} where rowid in (
+            select older.id from senders as older semi join senders as newer
+            on newer.event_name = older.event_name and newer.event_time = older.event_time
+            and newer.sender = older.sender and newer.insert_id is not distinct from older.insert_id
+            and newer.content is not distinct from older.content
+            and newer.distinct_id <> older.distinct_id and newer.synced_at > older.synced_at
+        )
+        """
+    )
+    connection.execute("drop table senders")
 
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
