@@ -11,7 +11,8 @@ Data flows one way, from left to right:
 Coming in: client/ sends requests and knows no stream. streams/ has a folder for each kind of data: what is asked for,
 what a good answer is, its staged files, its table, its ops and checks. Waiting and landing: storage/ has files that are
 whole or absent, and the DuckDB file with its one transaction; io_managers.py is the only writer. properties/ makes
-columns out of the JSON. executor/ runs the steps as threads.
+columns out of the JSON. executor/ runs the steps as threads; file_turns.py lets other people's among them have the
+DuckDB file.
 
 Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, schedules.py, sensors.py and others with
 Dagster's names; reports/ has what a sync says of itself in the UI, as far as the streams share it.

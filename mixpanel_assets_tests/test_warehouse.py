@@ -158,11 +158,6 @@ class TestRefusals:
     def test_a_folder_that_cannot_be_written(self) -> None:
         self.check(Path("/sys/kernel/x.duckdb"), "cannot write in /sys/kernel (Permission denied): set MP_DUCKDB_PATH")
 
-    def test_a_file_open_with_other_settings_in_this_process(self, tmp_path: Path) -> None:
-        path = make(tmp_path / "x.duckdb")
-        with duckdb.connect(str(path), read_only=True):
-            self.check(path, "is open in this process with other settings")
-
     def test_nothing_synced_yet(self, tmp_path: Path) -> None:
         path = tmp_path / "x.duckdb"
         duckdb.connect(str(path)).close()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import dagster as dg
@@ -32,7 +32,10 @@ from dagster._core.execution.plan.step import ExecutionStep
 
 from mixpanel_assets.executor.event_log import flush
 from mixpanel_assets.executor.slots import PoolSlots
+from mixpanel_assets.file_turns import FileTurns
 from mixpanel_assets.stopping import stoppable
+
+_PACKAGE = __name__.partition(".")[0]
 
 # How long the loop waits for news before it looks at signals, due retries and slots.
 TICK_SECONDS = 0.1
@@ -74,6 +77,7 @@ class StepThreads:
         self._news: queue.Queue[News] = queue.Queue()
         self._threads: dict[threading.Thread, str] = {}  # thread -> step key
         self._stop = threading.Event()
+        self._turns = FileTurns()
         self._error: BaseException | None = None
         self._patience = GRACE_SECONDS
         self._look_at_status_at = time.monotonic() + LOOK_AT_STATUS_EVERY_SECONDS
@@ -134,13 +138,17 @@ class StepThreads:
         reported = False
         error = None
         try:
-            with stoppable(self._stop):
+            with stoppable(self._stop), self._turn(step):
                 for event in _step_and_hook_events(self._job_context.for_step(step, known_state)):
                     reported = reported or _is_last_of_step(event)
                     self._news.put(event)
         except BaseException as raised:  # noqa: BLE001 the loop raises it, in its own thread
             error = raised
         self._news.put(ThreadEnded(threading.current_thread(), step.key, reported, error))
+
+    def _turn(self, step: ExecutionStep) -> AbstractContextManager[None]:
+        is_ours = _is_ours(self._job_context.job_def, step)
+        return self._turns.our_step() if is_ours else self._turns.their_step(step.key)
 
     def _take_news(self) -> Iterator[dg.DagsterEvent]:
         """Wait a tick for news, then take all there is."""
@@ -228,6 +236,12 @@ def _step_and_hook_events(step_context: StepExecutionContext) -> Iterator[dg.Dag
         events.append(event)
         yield event
     yield from _trigger_hook(step_context, events)
+
+
+def _is_ours(job: dg.JobDefinition, step: ExecutionStep) -> bool:
+    """Whether this package wrote what the step does."""
+    compute = job.get_op(step.node_handle).definition.compute_fn
+    return getattr(compute, "decorated_fn", compute).__module__.startswith(f"{_PACKAGE}.")
 
 
 def _is_last_of_step(event: dg.DagsterEvent) -> bool:

@@ -2,8 +2,8 @@
 
 The connection is held only while publishing, since DuckDB lets one process write and nobody else read meanwhile. Our
 own processes take turns at a lock file beside it, as long as the other one lives: whoever holds DuckDB's own lock is no
-sync, and is named. Writers in this process take turns too. No Dagster here, and no request; rows go from staged
-files into DuckDB by its own readers.
+sync, and is named. Writers in this process take turns too, and so do we with other people's steps. No Dagster here, and
+no request; rows go from staged files into DuckDB by its own readers.
 """
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from mixpanel_assets import private_files
 from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import Cancelled, WarehouseError
+from mixpanel_assets.file_turns import our_turn
 from mixpanel_assets.stopping import stop_requested
 
 SCHEMA = "mixpanel"
@@ -38,6 +39,10 @@ _TURN_POLL_SECONDS = 0.5
 _MOST_THREADS = 4
 # What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
+# What DuckDB says of connections of one process. They are no lock, and end like one.
+_OPEN_OTHERWISE = re.compile(r"with a different configuration|unique file handle conflict", re.IGNORECASE)
+# How dagster-duckdb's resource opens a file; DuckDB shares one only with connections that were opened alike.
+_AS_DAGSTER_DOES: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "dagster"}
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
@@ -102,7 +107,7 @@ class Warehouse:
             WarehouseError: the file cannot be opened or written; it holds what it held.
             Cancelled: the run was asked to stop meanwhile; it holds what it held.
         """
-        with self._turn():
+        with our_turn(self.say), self._turn():
             _create_whole(self.path)
             # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
             is_new = not self.path.exists()
@@ -143,7 +148,7 @@ class Warehouse:
     @contextmanager
     def _connection(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of this process's turn; a foreign lock is waited for so long."""
-        with self._turn_of_process():
+        with our_turn(self.say), self._turn_of_process():
             connection = self._open(wait_seconds)
             with suppress(OSError):  # DuckDB would make it readable by all.
                 self._spill_folder.mkdir(private_files.FOLDER_MODE)
@@ -283,6 +288,8 @@ def count(
 
 def _lock_holder(error: duckdb.Error) -> str | None:
     text = str(error)
+    if _OPEN_OTHERWISE.search(text):
+        return "another connection of this process"
     if not _LOCKED.search(text):
         return None
     found = _LOCK_HOLDER.search(text)
@@ -294,8 +301,6 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
     holder = _lock_holder(error)
     if holder is not None:
         return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
-    if isinstance(error, duckdb.ConnectionException):
-        return WarehouseError(f"{path} is open in this process with other settings: close that connection first")
     if "orrupt" in text:
         return WarehouseError(f"{path} is damaged: restore it, or move it away and sync anew: {text}")
     if "not a valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
@@ -309,7 +314,10 @@ def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
 
 def _connected_to_file(path: Path) -> duckdb.DuckDBPyConnection:
     """A connection that stores: a .csv or .parquet DuckDB opens as views in memory, and what is written is gone."""
-    connection = duckdb.connect(str(path))
+    try:
+        connection = duckdb.connect(str(path))
+    except duckdb.ConnectionException:
+        connection = duckdb.connect(str(path), config=_AS_DAGSTER_DOES)
     [(stored_in,)] = connection.execute(_STORED_IN).fetchall()
     if stored_in is None:
         connection.close()
