@@ -50,6 +50,8 @@ class WarehouseIOManager(DuckDBIOManager):
         return [SnapshotHandler(), EventsHandler(), PropertiesHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
+        if self.database:
+            warehouse_path(self.database)  # Refused before the first request, not when its rows are to be stored.
         return _AtomicIOManager(
             db_client=_TransactionalClient(self.database),
             database=self.database,

@@ -29,7 +29,8 @@ EXPORT_URLS = {
     "eu": "https://data-eu.mixpanel.com/api/2.0",
     "in": "https://data-in.mixpanel.com/api/2.0",
 }
-# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows.
+# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows. That a
+# file of that name is there changes nothing: earlier versions made one of md:, and rows would go on into it.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|:\w*:?")
 _KINDS = (
     (stat.S_ISREG, "file"),
@@ -119,7 +120,9 @@ def folder(setting: str, text: str) -> Path:
 def _path(setting: str, text: str, what: str) -> Path:
     scheme = _SCHEME.match(text)
     if scheme:
-        raise ConfigurationError(f"{setting} begins with {scheme[0]!r}: set it to a {what} of this machine")
+        raise ConfigurationError(
+            f"{setting} begins with {scheme[0]!r}: set it to a {what} of this machine (one of that name: ./ before it)"
+        )
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:  # The home of somebody who is not known here.

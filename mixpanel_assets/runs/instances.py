@@ -31,8 +31,9 @@ def prepare_home() -> Path:
     """DAGSTER_HOME with a dagster.yaml in it; what is there already stays as it is.
 
     Raises:
-        ConfigurationError: the folder cannot be made or written.
+        ConfigurationError: the folder cannot be made or written, or MP_DUCKDB_PATH is no file of this machine.
     """
+    settings.duckdb_path()  # Refused before anything is made.
     home = settings.home()
     try:
         # Dagster's history holds previews of profiles.

@@ -289,8 +289,6 @@ def _timed_run(
     pool: str,
 ) -> tuple[RunReport, float]:
     started = time.monotonic()
-    # Before a run is made for it.
-    settings.duckdb_path()
     # The DuckDB file and what is staged lie there, whichever instance records the run.
     prepare_home()
     with nullcontext(instance) if instance is not None else open_instance() as used:
