@@ -29,8 +29,8 @@ EXPORT_URLS = {
     "eu": "https://data-eu.mixpanel.com/api/2.0",
     "in": "https://data-in.mixpanel.com/api/2.0",
 }
-# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows. That a
-# file of that name is there changes nothing: earlier versions made one of md:, and rows would go on into it.
+# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows. That
+# a file of that name is there changes nothing: earlier versions made one of md:, and rows would go on into it.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|:\w*:?")
 _KINDS = (
     (stat.S_ISREG, "file"),
