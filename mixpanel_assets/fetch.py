@@ -113,6 +113,7 @@ def fetch_events(
     chunk_days: int = 7,
     events: Sequence[str] | None = None,
     where: str | None = None,
+    times: str | None = None,
     max_removed_fraction: float | None = None,
     on_quota: str = "stop",
     retry_failed_ranges: bool = False,
@@ -129,6 +130,8 @@ def fetch_events(
         chunk_days: Days per request, 1 to 100.
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
+        times: What `time` of the events is: "utc", or "project" for the wall clock of MP_TIMEZONE, as in projects made
+            before 2023 (default: MP_EVENT_TIMES, or "utc").
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack (default
             0.5); beyond it the day stays as it is, and is listed as failed.
         on_quota: When the hourly quota is too small: "stop", or "wait" until there is room.
@@ -151,6 +154,7 @@ def fetch_events(
         chunk_days=chunk_days,
         events=events,
         where=where,
+        times=times,
         max_removed_fraction=max_removed_fraction,
         on_quota=on_quota,
         retry_failed_ranges=retry_failed_ranges,

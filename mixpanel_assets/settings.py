@@ -41,6 +41,7 @@ _KINDS = (
     (stat.S_ISBLK, "device"),
 )
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
+EVENT_TIMES = ("utc", "project")
 
 
 def project(workspace_id: int | None = None) -> Project:
@@ -151,6 +152,26 @@ def timezone() -> ZoneInfo:
         raise ConfigurationError(
             f"MP_TIMEZONE {name!r} is not a known time zone: use a name such as Europe/Berlin"
         ) from None
+
+
+def event_times() -> str:
+    """What `time` of an event is, `MP_EVENT_TIMES`: utc, or project for the wall clock of `MP_TIMEZONE`.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    return checked_event_times("MP_EVENT_TIMES", _variable("MP_EVENT_TIMES") or EVENT_TIMES[0])
+
+
+def checked_event_times(name: str, chosen: str) -> str:
+    """The choice, if it is one.
+
+    Raises:
+        ConfigurationError: one line that names the setting.
+    """
+    if chosen not in EVENT_TIMES:
+        raise ConfigurationError(f"{name} must be {' or '.join(EVENT_TIMES)}, not {chosen!r}")
+    return chosen
 
 
 def hash_salt() -> str:

@@ -90,7 +90,7 @@ class Fetch:
         now = datetime.datetime.now(datetime.timezone.utc)
         plan = EventsPlan("run", (Chunk(first, last, EventsQuery(**query)),), now)
         try:
-            return event_sync.fetch_chunk(client, self.root, plan, 0, LOG)
+            return event_sync.fetch_chunk(client, self.root, plan.order(0), LOG)
         finally:
             client.close()
 

@@ -31,6 +31,17 @@ class OnQuota(str, Enum):
     wait = "wait"
 
 
+class EventTimes(str, Enum):
+    """What `time` of an event is."""
+
+    utc = "utc"
+    project = "project"
+
+
+Times = Annotated[
+    EventTimes | None,
+    typer.Option(help="`time` of events is UTC, or the project's wall clock (default: MP_EVENT_TIMES, or utc)."),
+]
 RemovedFraction = Annotated[
     float | None,
     typer.Option("--max-removed-fraction", help="Largest share of what is stored that may vanish (default 0.5)."),
@@ -110,6 +121,7 @@ def fetch_events(
         typer.Option("--events", "-e", help='Only these events: repeated, or a JSON list: ["Sign up", "Log in"].'),
     ] = None,
     where: Where = None,
+    times: Times = None,
     max_removed_fraction: RemovedFraction = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
@@ -124,6 +136,7 @@ def fetch_events(
         "chunk_days": chunk_days,
         "events": names(events),
         "where": where,
+        "times": times.value if times else None,
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota.value,
     }
@@ -137,6 +150,7 @@ def fetch_events(
 def retry_events(
     workers: RetryWorkers = None,
     chunk_days: ChunkDays = 7,
+    times: Times = None,
     max_removed_fraction: RemovedFraction = None,
     on_quota: Quota = OnQuota.stop,
     output: FormatOption = Format.json,
@@ -149,6 +163,7 @@ def retry_events(
     config = {
         "chunk_days": chunk_days,
         "retry_failed_ranges": True,
+        "times": times.value if times else None,
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota.value,
     }

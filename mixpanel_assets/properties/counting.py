@@ -12,6 +12,7 @@ import duckdb
 
 from mixpanel_assets.properties import statistics
 from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.storage.warehouse import has_column
 
 DAYS = "event_property_days"
 _COUNTED_DAYS = "event_property_counted_days"
@@ -36,17 +37,18 @@ def count_days(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     )
     # A sketch stands on DuckDB's hash, which another version may change.
     counter = f"{duckdb.__version__}/{statistics.REVISION}"
+    # A table of an earlier version has no days until a sync takes it over.
+    day = "day" if has_column(connection, source.table, "day") else "event_time::date"
     connection.execute(
-        "create temp table present as select event_time::date as day, count(*) as rows, "
+        f"create temp table present as select {day} as day, count(*) as rows, "
         f"max(synced_at) as synced_at from {source.table} group by all"
     )
     same = f"select day from {_COUNTED_DAYS} semi join present using (day, rows, synced_at) where counted_by = ?"
     connection.execute(f"delete from {_COUNTED_DAYS} where day not in ({same})", [counter])
     connection.execute(f"delete from {DAYS} where day not in (select day from {_COUNTED_DAYS})")
     for days in _batches(connection):
-        connection.execute(
-            f"insert into {DAYS} " + statistics.counted(_events_of_days(source)), [days[0], days[-1], days]
-        )
+        rows = _events_of_days(source, day)
+        connection.execute(f"insert into {DAYS} " + statistics.counted(rows), [days[0], days[-1], days])
     connection.execute(
         f"insert into {_COUNTED_DAYS} select *, ? from present anti join {_COUNTED_DAYS} using (day)", [counter]
     )
@@ -69,10 +71,10 @@ def _batches(connection: duckdb.DuckDBPyConnection) -> Iterator[list[datetime.da
         yield batch
 
 
-def _events_of_days(source: Source) -> str:
+def _events_of_days(source: Source, day: str) -> str:
     return (
-        "select event_time::date as day, event_name, event_time as seen, properties "
+        f"select {day} as day, event_name, event_time as seen, properties "
         # The range lets DuckDB skip what it need not read; the list leaves out days between that are counted.
-        f"from {source.table} where event_time >= ?::date and event_time < ?::date + interval 1 day "
-        "and list_contains(?::date[], event_time::date)"
+        f"from {source.table} where {day} between ?::date and ?::date "
+        f"and list_contains(?::date[], {day})"
     )

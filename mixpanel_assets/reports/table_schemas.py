@@ -21,10 +21,11 @@ def _column(name: str, type_: str, description: str, *, nullable: bool = True) -
 EVENTS = dg.TableSchema(
     [
         _column("event_name", "VARCHAR", "The event's name."),
-        _column("event_time", "TIMESTAMP", "When it happened, as Mixpanel serves it.", nullable=False),
+        _column("event_time", "TIMESTAMP", "When it happened, UTC.", nullable=False),
         _column("distinct_id", "VARCHAR", "Whose event it is."),
         _column("insert_id", "VARCHAR", "Mixpanel's id for telling copies apart; NULL where the sender gave none."),
         _column("properties", "JSON", "All properties of the event, exactly as Mixpanel serves them."),
         _column("synced_at", "TIMESTAMPTZ", _SYNCED_AT, nullable=False),
+        _column("day", "DATE", "The project's day, by which Mixpanel serves it.", nullable=False),
     ]
 )

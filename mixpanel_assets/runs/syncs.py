@@ -51,6 +51,7 @@ _KINDS: Mapping[str, Callable[[str, object], Any]] = {
     "retry_failed_pages": arguments.truth,
     "chunk_days": arguments.whole_number,
     "events": arguments.names,
+    "times": arguments.text,
     "retry_failed_ranges": arguments.truth,
 }
 

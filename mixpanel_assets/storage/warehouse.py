@@ -251,6 +251,11 @@ def table_exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     return count(connection, _TABLES, [SCHEMA, table]) > 0
 
 
+def has_column(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> bool:
+    """Whether a table that is there has a column."""
+    return count(connection, "select count(*) from pragma_table_info(?) where name = ?", [table, column]) > 0
+
+
 def compression(connection: duckdb.DuckDBPyConnection) -> str:
     """The clause that compresses a column of large texts, for `create table`; empty where the file has no such way.
 

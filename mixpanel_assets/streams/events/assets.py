@@ -26,7 +26,7 @@ from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, check_choice, keep_to
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, load, reports
-from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan, Range
+from mixpanel_assets.streams.events.chunking import Chunk, ChunkOrder, ChunkResult, EventsPlan, Range
 from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
@@ -44,6 +44,13 @@ class EventsConfig(SyncConfig):
     chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    times: str | None = Field(
+        default=None,
+        description=(
+            "What `time` of the events is: utc, or project for the wall clock of MP_TIMEZONE, as in projects made "
+            "before 2023 (default: MP_EVENT_TIMES, or utc). Days stored before a change are to be synced again."
+        ),
+    )
     max_removed_fraction: float = Field(
         default=0.5,
         description="Refuse the answer for a day that is over if it lacks a larger share of its stored rows (0 to 1).",
@@ -70,22 +77,31 @@ class EventsConfig(SyncConfig):
             self.kept(),
         )
         query.check()
+        self.zone()
         return query
+
+    def zone(self) -> str | None:
+        """The zone whose wall clock `time` shows; None: UTC's.
+
+        Raises:
+            ConfigurationError: the setting, or the environment's, is out of range.
+        """
+        times = settings.event_times() if self.times is None else settings.checked_event_times("times", self.times)
+        return settings.timezone().key if times == "project" else None
 
 
 @dataclass(frozen=True)
-class ChunkOrder:
-    """The order to fetch one chunk of a plan."""
+class FetchOrder:
+    """The order to fetch one chunk."""
 
-    plan: EventsPlan
-    index: int
+    chunk: ChunkOrder
     on_quota: str
 
 
 @dg.op(
     out={
         "planned": dg.Out(EventsPlan, io_manager_key=HANDLES),
-        "chunk": dg.DynamicOut(ChunkOrder, io_manager_key=HANDLES),
+        "chunk": dg.DynamicOut(FetchOrder, io_manager_key=HANDLES),
     }
 )
 def plan(
@@ -95,7 +111,7 @@ def plan(
     staging: StagingResource,
     warehouse: WarehouseResource,
     history: HistoryResource,
-) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[ChunkOrder]]:
+) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[FetchOrder]]:
     """Split the days into chunks, and order one fetch per chunk."""
     with one_line_errors():
         client = mixpanel.client(config.on_quota)
@@ -106,7 +122,12 @@ def plan(
         stored.check_ready()
         history.delete_old_runs(context)
         planned = EventsPlan(
-            context.run_id, tuple(chunks), datetime.now(timezone.utc), partitions.today(), config.max_removed_fraction
+            context.run_id,
+            tuple(chunks),
+            datetime.now(timezone.utc),
+            partitions.today(),
+            config.max_removed_fraction,
+            config.zone(),
         )
         taken = _take_over(context, planned, staging.root, stored)
         delete_leftovers(context.instance, staging.root)
@@ -115,24 +136,24 @@ def plan(
         keep_to(budget(client.exports, len(chunks) - len(taken)), config.on_quota, context.log)
         yield dg.Output(planned, "planned", metadata={"total_batches": len(chunks), "batches_ordered": len(chunks)})
         for index in range(len(chunks)):
-            order = ChunkOrder(planned, index, config.on_quota)
+            order = FetchOrder(planned.order(index), config.on_quota)
             yield dg.DynamicOutput(order, mapping_key=f"c{index:05d}", output_name="chunk")
 
 
 @dg.op(pool=EXPORT_POOL, out=dg.Out(io_manager_key=HANDLES))
 def fetch_chunk(
-    context: dg.OpExecutionContext, order: ChunkOrder, mixpanel: MixpanelResource, staging: StagingResource
+    context: dg.OpExecutionContext, order: FetchOrder, mixpanel: MixpanelResource, staging: StagingResource
 ) -> dg.Output[ChunkResult]:
     """Fetch one chunk into staged files."""
     with one_line_errors():
         client = mixpanel.client(order.on_quota)
-        result = chunking.fetch_chunk(client, staging.root, order.plan, order.index, context.log)
-        chunk = order.plan.chunks[order.index]
+        result = chunking.fetch_chunk(client, staging.root, order.chunk, context.log)
+        chunk = order.chunk.chunk
         if result.came:
             context.log.info(f"{chunk.from_date} to {chunk.to_date}: {result.lines} events")
         else:
             context.log.error(f"failed: {result.error}")
-        return dg.Output(result, metadata=reports.chunk_metadata(order.plan, result))
+        return dg.Output(result, metadata=reports.chunk_metadata(order.chunk, result))
 
 
 # The table is named here because this output is no asset's: the asset's last word is `report`.
@@ -161,7 +182,9 @@ def collect_events(
         yield dg.Output(settled, "settled")
         came = tuple(part for part in parts if part.came)
         unserved = tuple(part for part in parts if part.unserved)
-        staged = StagedEvents(staging.root, came, failed, unserved, planned.today, planned.max_removed_fraction)
+        staged = StagedEvents(
+            staging.root, came, failed, unserved, planned.today, planned.max_removed_fraction, planned.zone
+        )
         yield dg.Output(staged, "stored")
 
 

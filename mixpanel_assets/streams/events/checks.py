@@ -13,7 +13,6 @@ import dagster as dg
 from mixpanel_assets import partitions
 from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.resources import WarehouseResource
-from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.events import load, reports
 from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.load import StoredDay
@@ -75,7 +74,7 @@ def events_checks(
             first, last = _days(context)
             repeated = load.repeated_keys(connection, first, last)
             differing = load.differing_days(connection)
-            outside = count(connection, load.ROWS_OUTSIDE_THEIR_DAYS)
+            outside = load.rows_outside_their_days(connection)
             loaded = load.stored(connection).days
     absent = context.instance.get_materialized_partitions(EVENTS_KEY) - loaded.keys()
     results = [

@@ -49,6 +49,7 @@ class EventsPlan:
         started_at: When the run began to fetch.
         today: The project's present day then, ISO.
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
+        zone: Whose wall clock `time` of an event shows; None: UTC's.
     """
 
     folder: str
@@ -56,11 +57,35 @@ class EventsPlan:
     started_at: datetime.datetime
     today: str = ""
     max_removed_fraction: float = 0.5
+    zone: str | None = None
 
-    def wanted(self, index: int) -> RangeResult:
-        """A chunk as the result that is to come of it."""
-        chunk = self.chunks[index]
-        return RangeResult(chunk.from_date, chunk.to_date, self.folder, chunk.query)
+    def order(self, index: int) -> "ChunkOrder":
+        """The order to fetch one of the chunks."""
+        return ChunkOrder(index, len(self.chunks), self.chunks[index], self.folder, self.today)
+
+
+@dataclass(frozen=True)
+class ChunkOrder:
+    """One chunk to fetch. It does not hold the plan, as there may be a thousand of both.
+
+    Attributes:
+        index: Its place among all, from 0.
+        total: How many there are.
+        chunk: The chunk.
+        folder: Name of its staging folder.
+        today: The project's present day when the run began, ISO.
+    """
+
+    index: int
+    total: int
+    chunk: Chunk
+    folder: str
+    today: str = ""
+
+    @property
+    def wanted(self) -> RangeResult:
+        """The chunk as the result that is to come of it."""
+        return RangeResult(self.chunk.from_date, self.chunk.to_date, self.folder, self.chunk.query)
 
 
 @dataclass(frozen=True)
@@ -101,17 +126,14 @@ def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.from_date)
 
 
-def fetch_chunk(
-    client: MixpanelClient, staging_root: Path, plan: EventsPlan, index: int, log: logging.Logger
-) -> ChunkResult:
-    """Fetch one chunk of the plan into its folder, unless it lies there already."""
-    folder = EventsFolder(staging_root, plan.folder)
-    wanted = plan.wanted(index)
-    staged = folder.staged(wanted)
+def fetch_chunk(client: MixpanelClient, staging_root: Path, order: ChunkOrder, log: logging.Logger) -> ChunkResult:
+    """Fetch one chunk into its folder, unless it lies there already."""
+    folder = EventsFolder(staging_root, order.folder)
+    staged = folder.staged(order.wanted)
     if staged:
-        return ChunkResult(index, (staged,))
-    parts = _Ranges(client, folder, plan.today, log).fetch(wanted)
-    return ChunkResult(index, tuple(sorted(parts, key=lambda part: part.from_date)))
+        return ChunkResult(order.index, (staged,))
+    parts = _Ranges(client, folder, order.today, log).fetch(order.wanted)
+    return ChunkResult(order.index, tuple(sorted(parts, key=lambda part: part.from_date)))
 
 
 def take_over(
@@ -142,7 +164,7 @@ def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult])
     told = {result.index: result for result in results}
     settled = []
     for index, chunk in enumerate(plan.chunks):
-        missing = replace(plan.wanted(index), error=f"{chunk.from_date} to {chunk.to_date}: never fetched")
+        missing = replace(plan.order(index).wanted, error=f"{chunk.from_date} to {chunk.to_date}: never fetched")
         result = told.get(index, ChunkResult(index, (missing,)))
         settled.append(replace(result, ranges=tuple(_still_there(staging_root, part) for part in result.ranges)))
     return settled

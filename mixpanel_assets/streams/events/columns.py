@@ -6,7 +6,7 @@ a second, and 177 MB of lines become 63 MB.
 
     name          the event's name as JSON text, as served: what a row set aside is written from
     event_name    the name
-    event_time    UTC; NULL if `time` cannot be read
+    event_time    as `time` says, be that UTC or a wall clock; NULL if it cannot be read
     distinct_id   text; NULL if absent
     insert_id     text; NULL if absent
     properties    JSON, as served: proven here, so that whoever reads the file need not parse it

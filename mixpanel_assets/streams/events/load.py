@@ -14,27 +14,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
 
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
-from mixpanel_assets.storage.warehouse import bound_memory, compression, count, table_exists
+from mixpanel_assets.storage.warehouse import bound_memory, compression, count, has_column, table_exists
 from mixpanel_assets.streams.events import missing
 from mixpanel_assets.streams.events.columns import MAX_LINE_BYTES
 from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.events.wall_clock import instant
 
 TABLE = "events"
 DAYS_TABLE = "event_days"
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
 _MEMORY_MB = 400
 _STAGED_DAYS = "(select day from staged_days)"
-_ROWS_BY_DAY = f"select event_time::date as day, count(*) as rows from {TABLE} group by all"
-ROWS_OUTSIDE_THEIR_DAYS = (
-    f"select count(*) from {TABLE} as stored anti join {DAYS_TABLE} as loaded on loaded.day = stored.event_time::date"
-)
+_ROWS_BY_DAY = f"select day, count(*) as rows from {TABLE} group by all"
 # Of rows without $insert_id the content is part of the key.
 _KEY_COLUMNS = "event_name, event_time, distinct_id, insert_id"
 _KEY = f"{_KEY_COLUMNS}, case when insert_id is null then properties::varchar end"
@@ -47,10 +46,9 @@ _OF_MERGE = json.dumps(
 )
 # Stored by a load that was asked for later. What lies in the future a wrong clock wrote, and would be newer for ever.
 _NEWER = "{stored}.synced_at > {staged}.synced_at and {stored}.synced_at <= now()"
-_STAGED_EVENTS = "read_parquet(?, filename = true) join staged_ranges using (filename)"
 _REASON = """
     case when event_time is null then 'no readable time'
-         when event_time::date not between from_day and to_day then 'outside the days asked for' end
+         when day not between from_day and to_day then 'outside the days asked for' end
     """
 
 # A row set aside belongs to no day for sure: it counts for the first of the days it came with.
@@ -72,6 +70,7 @@ class StagedEvents:
         unserved: The ranges that the server does not serve.
         today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
+        zone: Whose wall clock `time` shows; None: UTC's.
     """
 
     root: Path
@@ -80,6 +79,7 @@ class StagedEvents:
     unserved: tuple[RangeResult, ...] = ()
     today: str = ""
     max_removed_fraction: float = 1.0
+    zone: str | None = None
 
     def drop(self) -> None:
         """Delete the staged files."""
@@ -151,14 +151,21 @@ def loaded_at(connection: duckdb.DuckDBPyConnection) -> Mapping[str, datetime]:
 
 def repeated_keys(connection: duckdb.DuckDBPyConnection, first: str | None, last: str | None) -> int:
     """Rows that repeat another's key, from the first to the last day (ISO dates, inclusive; None: no bound)."""
-    days = "event_time >= coalesce(?::date, '-infinity') and event_time < coalesce(?::date + 1, 'infinity')"
-    return count(connection, f"select count(*) from {_repeated(days)}", [first, last])
+    days = f"{_day(connection)} between coalesce(?::date, '-infinity') and coalesce(?::date, 'infinity')"
+    return count(connection, f"select count(*) from {_repeated(days, _day(connection))}", [first, last])
+
+
+def rows_outside_their_days(connection: duckdb.DuckDBPyConnection) -> int:
+    """Rows that lie in no day that was loaded."""
+    rows = f"select {_day(connection)} as day from {TABLE}"
+    return count(connection, f"select count(*) from ({rows}) anti join {DAYS_TABLE} using (day)")
 
 
 def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Loaded days of which the table does not hold as many rows as their load stored."""
     rows = connection.execute(
-        f"select day::varchar from {DAYS_TABLE} as loaded left join ({_ROWS_BY_DAY}) as found using (day) "
+        f"select day::varchar from {DAYS_TABLE} as loaded "
+        f"left join (select {_day(connection)} as day, count(*) as rows from {TABLE} group by 1) as found using (day) "
         "where loaded.rows <> coalesce(found.rows, 0) order by day"
     ).fetchall()
     return [day for (day,) in rows]
@@ -194,13 +201,16 @@ def _absent_names(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, q
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create table if not exists {TABLE} (event_name varchar, event_time timestamp, distinct_id varchar, "
-        f"insert_id varchar, properties json {compression(connection)}, synced_at timestamptz)"
+        f"insert_id varchar, properties json {compression(connection)}, synced_at timestamptz, day date)"
     )
     connection.execute(
         f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
         "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz, query varchar)"
     )
-    # A table of an earlier version has none.
+    # Tables of an earlier version have neither.
+    if not has_column(connection, TABLE, "day"):
+        connection.execute(f"alter table {TABLE} add column day date")
+        connection.execute(f"update {TABLE} set day = event_time::date")
     connection.execute(f"alter table {DAYS_TABLE} add column if not exists query varchar")
     create_rejected_rows(connection)
 
@@ -252,8 +262,8 @@ def _note_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) ->
     """Table `replaced`: key and content of the rows that the staged days hold now."""
     scope, names = _scope(query)
     connection.execute(
-        f"create temp table replaced as select event_time::date as day, hash({_KEY_HASH}) as key, "
-        f"hash(properties::varchar) as content from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}",
+        f"create temp table replaced as select day, hash({_KEY_HASH}) as key, "
+        f"hash(properties::varchar) as content from {TABLE} where day in {_STAGED_DAYS} and {scope}",
         names,
     )
 
@@ -290,7 +300,7 @@ def _keys_that_came(connection: duckdb.DuckDBPyConnection, staged: StagedEvents)
         return {}
     return dict(
         connection.execute(
-            f"select event_time::date::varchar as day, count(distinct hash({_KEY_HASH})) from {_STAGED_EVENTS} "
+            f"select day::varchar, count(distinct hash({_KEY_HASH})) from {_staged_events(staged)} "
             f"where ({_REASON}) is null group by day",
             [_files(staged)],
         ).fetchall()
@@ -311,7 +321,8 @@ def _delete_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) 
         scope, names = _scope(query)
         newer = _NEWER.format(stored=TABLE, staged="staged_days")
         connection.execute(
-            f"delete from {TABLE} using staged_days where event_time::date = day and {scope} and ({newer}) is not true",
+            f"delete from {TABLE} using staged_days where {TABLE}.day = staged_days.day and {scope} "
+            f"and ({newer}) is not true",
             names,
         )
 
@@ -326,9 +337,9 @@ def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
     placed = -_rows_of_staged_days(connection)
     if files := _files(staged):
         connection.execute(
-            f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at) "
-            "select event_name, event_time, distinct_id, insert_id, properties, synced_at "
-            f"from {_STAGED_EVENTS} where ({_REASON}) is null and event_time::date in {_STAGED_DAYS}",
+            f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at, day) "
+            "select event_name, event_time, distinct_id, insert_id, properties, synced_at, day "
+            f"from {_staged_events(staged)} where ({_REASON}) is null and day in {_STAGED_DAYS}",
             [files],
         )
     placed += _rows_of_staged_days(connection)
@@ -336,7 +347,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
 
 
 def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
-    return count(connection, f"select count(*) from {TABLE} where event_time::date in {_STAGED_DAYS}")
+    return count(connection, f"select count(*) from {TABLE} where day in {_STAGED_DAYS}")
 
 
 def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
@@ -360,7 +371,7 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
         line = """'{"event":' || name || ',"properties":' || properties || '}'"""
         connection.execute(
             f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
-            f"synced_at from {_STAGED_EVENTS} where ({_REASON}) is not null",
+            f"synced_at from {_staged_events(staged)} where ({_REASON}) is not null",
             [_files(staged)],
         )
 
@@ -371,7 +382,7 @@ def _drop_superseded(connection: duckdb.DuckDBPyConnection) -> None:
 
     Such rows meet where a load does not replace all rows of its days; a usual load spends nothing on this.
     """
-    days = f"{TABLE} join staged_days on event_time::date = day"
+    days = f"{TABLE} join staged_days using (day)"
     if not count(connection, f"select count(*) from {days} where {TABLE}.synced_at <> staged_days.synced_at"):
         return
     connection.execute(
@@ -399,7 +410,7 @@ def _drop_superseded(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
     """Of equal keys only the row that Mixpanel processed last stays. Table `dropped`: the others, by day."""
-    connection.execute(f"create temp table surplus as {_repeated(f'event_time::date in {_STAGED_DAYS}')}")
+    connection.execute(f"create temp table surplus as {_repeated(f'day in {_STAGED_DAYS}')}")
     connection.execute(
         "create temp table dropped as select day, count(*) as rows from surplus "
         "join staged_days using (day, synced_at) group by day"
@@ -411,14 +422,19 @@ def _delete_surplus(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"delete from {TABLE} where rowid in (select id from surplus)")
 
 
-def _repeated(where: str) -> str:
+def _day(connection: duckdb.DuckDBPyConnection) -> str:
+    """The day of a stored row, also in a table of an earlier version, which only a load takes over."""
+    return "day" if has_column(connection, TABLE, "day") else "event_time::date"
+
+
+def _repeated(where: str, day: str = "day") -> str:
     """A query for rows whose key another row has, which is to stay. Hashes find the candidates, columns decide."""
     return f"""(
         with hashed as (select rowid as id, hash({_KEY_COLUMNS}) as hash from {TABLE} where {where}),
         candidates as (
             select id from hashed semi join (select hash from hashed group by hash having count(*) > 1) using (hash)
         )
-        select rowid as id, event_time::date as day, synced_at from {TABLE} where rowid in (from candidates)
+        select rowid as id, {day} as day, synced_at from {TABLE} where rowid in (from candidates)
         qualify row_number() over (
             partition by {_KEY}
             order by try_cast(properties ->> 'mp_processing_time_ms' as double) desc nulls last,
@@ -455,20 +471,29 @@ def _note_differences(connection: duckdb.DuckDBPyConnection, query: EventsQuery)
     if not count(connection, "select count(*) from replaced"):
         # The usual case by far; comparing a million rows with none takes a second.
         connection.execute(
-            "create temp table differences as select event_time::date as day, count(*) as new, 0 as changed, 0 as gone "
-            f"from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope} group by day",
+            "create temp table differences as select day, count(*) as new, 0 as changed, 0 as gone "
+            f"from {TABLE} where day in {_STAGED_DAYS} and {scope} group by day",
             names,
         )
         return
     connection.execute(
         f"create temp table differences as "
-        f"with loaded as (select event_time::date as day, hash({_KEY_HASH}) as key, "
-        f"hash(properties::varchar) as content from {TABLE} where event_time::date in {_STAGED_DAYS} and {scope}) "
+        f"with loaded as (select day, hash({_KEY_HASH}) as key, "
+        f"hash(properties::varchar) as content from {TABLE} where day in {_STAGED_DAYS} and {scope}) "
         "select day, count(*) filter (replaced.key is null) as new, count(*) filter (loaded.key is null) as gone, "
         "count(*) filter (loaded.content <> replaced.content) as changed "
         "from loaded full join replaced using (day, key) group by day",
         names,
     )
+
+
+def _staged_events(staged: StagedEvents) -> str:
+    """A query for the staged events and their ranges; a file's `event_time` is what was served, in UTC or not."""
+    first = min(part.from_date for part in staged.ranges)
+    last = max(part.to_date for part in staged.ranges)
+    utc = "event_time" if staged.zone is None else instant("event_time", ZoneInfo(staged.zone), first, last)
+    rows = f"select * replace ({utc} as event_time), event_time::date as day from read_parquet(?, filename = true)"
+    return f"({rows}) join staged_ranges using (filename)"
 
 
 def _files(staged: StagedEvents) -> list[str]:

@@ -14,7 +14,14 @@ from mixpanel_assets.client.served_days import Edge
 from mixpanel_assets.reports import markdown, table_schemas
 from mixpanel_assets.reports.timeline import Unit, picture
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events.chunking import ChunkResult, EventsPlan, Range, failed_ranges, unserved_ranges
+from mixpanel_assets.streams.events.chunking import (
+    ChunkOrder,
+    ChunkResult,
+    EventsPlan,
+    Range,
+    failed_ranges,
+    unserved_ranges,
+)
 from mixpanel_assets.streams.events.load import StoredDay, StoredEvents
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import RangeResult
@@ -107,16 +114,15 @@ def timeline_metadata(results: Sequence[ChunkResult], run_began: datetime.dateti
     return {"timeline": dg.MetadataValue.md(drawn)} if drawn else {}
 
 
-def chunk_metadata(plan: EventsPlan, result: ChunkResult) -> dict[str, Any]:
+def chunk_metadata(order: ChunkOrder, result: ChunkResult) -> dict[str, Any]:
     """What one finished chunk says, in the UI and to progress bars."""
-    chunk = plan.chunks[result.index]
     attempts = [attempt for part in result.ranges for attempt in part.attempts]
     seconds = (attempts[-1].ended_at - attempts[0].started_at).total_seconds() if attempts else 0.0
     metadata: dict[str, Any] = {
         "batch_index": result.index,
-        "total_batches": len(plan.chunks),
-        "from_date": chunk.from_date,
-        "to_date": chunk.to_date,
+        "total_batches": order.total,
+        "from_date": order.chunk.from_date,
+        "to_date": order.chunk.to_date,
         "rows": result.lines,
         "seconds": round(seconds, 3),
         "attempts": len(attempts),
