@@ -42,7 +42,7 @@ def build_defs(
     """The definitions, with parts of your own where you want them.
 
     Args:
-        duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel.duckdb` in DAGSTER_HOME.
+        duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel_data.duckdb` in DAGSTER_HOME.
         staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME.
         executor: What runs the steps, of the jobs here and of all assets of the code location; run config
             `execution.config` follows its schema. Without one the jobs run on `threaded_executor`, and assets that are

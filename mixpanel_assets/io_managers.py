@@ -20,12 +20,12 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import private_files
+from mixpanel_assets import private_files, settings
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.properties.handler import PropertiesHandler
-from mixpanel_assets.resources import StagingResource, warehouse_path
-from mixpanel_assets.storage.warehouse import Warehouse, count
+from mixpanel_assets.resources import StagingResource, warehouse_at
+from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
@@ -51,7 +51,9 @@ class WarehouseIOManager(DuckDBIOManager):
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         if self.database:
-            warehouse_path(self.database)  # Refused before the first request, not when its rows are to be stored.
+            settings.database_file(
+                "database", self.database
+            )  # Refused before the first request, not when its rows are to be stored.
         return _AtomicIOManager(
             db_client=_TransactionalClient(self.database),
             database=self.database,
@@ -190,7 +192,7 @@ class _TransactionalClient(DuckDbClient):
     def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
         self, context: dg.OutputContext, table_slice: TableSlice
     ) -> "Iterator[duckdb.DuckDBPyConnection]":
-        with Warehouse(warehouse_path(self._database), context.log.warning).transaction() as connection:
+        with warehouse_at(self._database, context.log.warning).transaction() as connection:
             yield connection
 
     @staticmethod

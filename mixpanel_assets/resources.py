@@ -19,7 +19,8 @@ from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.stopping import stop_requested
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.file_name import advised, under_present_name
+from mixpanel_assets.storage.warehouse import Say, Warehouse
 
 
 class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
@@ -136,18 +137,29 @@ class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
 
     def open(self, log: dg.DagsterLogManager) -> Warehouse:
         """The warehouse; waits for a lock are said to `log`."""
-        path = warehouse_path(self.database)
-        if path.parent == settings.home():
+        warehouse = warehouse_at(self.database, log.warning)
+        if warehouse.path.parent == settings.home():
             # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
             with suppress(OSError):
-                private_files.make_folder(path.parent)
-        return Warehouse(path, log.warning)
+                private_files.make_folder(warehouse.path.parent)
+        return warehouse
+
+    def open_for_sync(self, log: dg.DagsterLogManager) -> Warehouse:
+        """As `open`, once the file has the name that it should have; what became of its former one is said to `log`."""
+        warehouse = self.open(log)
+        if self.database:
+            return advised(warehouse)
+        former = settings.former_duckdb_path()
+        return under_present_name(warehouse, former) if former else advised(warehouse)
 
 
-def warehouse_path(database: str) -> Path:
+def warehouse_at(database: str, say: Say) -> Warehouse:
     """The configured file, or the environment's.
 
     Raises:
         ConfigurationError: not a file of this machine.
     """
-    return settings.database_file("database", database) if database else settings.duckdb_path()
+    if database:
+        return Warehouse(settings.database_file("database", database), say)
+    path = settings.duckdb_path()
+    return Warehouse(path, say, only_if_there=path == settings.former_duckdb_path())

@@ -40,6 +40,9 @@ _KINDS = (
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
+DUCKDB_FILE = "mixpanel_data.duckdb"
+# DuckDB names a database after its file, and the schema is `mixpanel` too.
+FORMER_DUCKDB_FILE = "mixpanel.duckdb"
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 EVENT_TIMES = ("utc", "project")
 
@@ -81,12 +84,24 @@ def home() -> Path:
 
 
 def duckdb_path() -> Path:
-    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel.duckdb` in DAGSTER_HOME.
+    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel_data.duckdb` in DAGSTER_HOME.
+
+    Where only a file of the former default name is there, it is that one.
 
     Raises:
         ConfigurationError: not a file of this machine.
     """
-    return database_file("MP_DUCKDB_PATH", _variable("MP_DUCKDB_PATH") or str(home() / "mixpanel.duckdb"))
+    named = _variable("MP_DUCKDB_PATH")
+    if named:
+        return database_file("MP_DUCKDB_PATH", named)
+    present, former = home() / DUCKDB_FILE, home() / FORMER_DUCKDB_FILE
+    only_former = former.exists() and not present.exists()
+    return database_file("MP_DUCKDB_PATH", str(former if only_former else present))
+
+
+def former_duckdb_path() -> Path | None:
+    """The default file's former name; None where `MP_DUCKDB_PATH` names the file."""
+    return None if _variable("MP_DUCKDB_PATH") else home() / FORMER_DUCKDB_FILE
 
 
 def database_file(setting: str, text: str) -> Path:

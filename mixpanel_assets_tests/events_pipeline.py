@@ -110,8 +110,8 @@ class EventsPipeline:
 
     def query(self, sql: str) -> list[Any]:
         """Rows of a query, `{schema}` being mixpanel's."""
-        with duckdb.connect(str(self.home / "mixpanel.duckdb")) as connection:
-            return connection.execute(sql.format(schema="mixpanel.mixpanel")).fetchall()
+        with duckdb.connect(str(self.home / "mixpanel_data.duckdb")) as connection:
+            return connection.execute(sql.format(schema="mixpanel")).fetchall()
 
     def rows(self) -> list[tuple[str, str]]:
         """(event name, properties as stored), sorted."""

@@ -52,7 +52,7 @@ class Pipeline:
     database: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.database = self.home / "mixpanel.duckdb"
+        self.database = self.home / "mixpanel_data.duckdb"
 
     @classmethod
     def start(
@@ -123,7 +123,7 @@ class Pipeline:
             return None
         with duckdb.connect(str(self.database)) as connection:
             try:
-                return connection.execute(sql.format(schema="mixpanel.mixpanel")).fetchall()
+                return connection.execute(sql.format(schema="mixpanel")).fetchall()
             except duckdb.CatalogException:
                 return None
 

@@ -261,7 +261,7 @@ def seed(pipeline: Pipeline) -> dict[str, str | None]:
     old[GONE] = '{"old":true}'
     with duckdb.connect(str(pipeline.database)) as connection:
         connection.execute("create schema mixpanel")
-        connection.execute("use mixpanel.mixpanel")
+        connection.execute("use mixpanel")
         connection.execute("create table profiles (distinct_id varchar, properties json, last_seen timestamp, "
                            "synced_at timestamptz)")  # fmt: skip
         connection.executemany("insert into profiles values (?, ?, null, now())", list(old.items()))

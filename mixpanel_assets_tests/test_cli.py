@@ -411,7 +411,7 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
     real = tmp_path / "real.duckdb"
     monkeypatch.setenv("MP_DUCKDB_PATH", str(real))
     assert mp("demo", "--profiles", "3000", "--latency", "0") == 0
-    database = tmp_path / "home" / "demo" / "mixpanel.duckdb"
+    database = tmp_path / "home" / "demo" / "mixpanel_data.duckdb"
     assert "Stored 3,000 profiles from 3 pages" in mp.out
     assert str(database) in mp.out
     assert str(database.parent) in mp.out.splitlines()[-1], "the line that opens the UI"
@@ -420,7 +420,7 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     assert mp("demo", "--profiles", "1000", "--latency", "0") == 0, "fewer profiles than last time are no mishap here"
     with duckdb.connect(str(database)) as connection:
-        assert connection.execute("select count(*) from mixpanel.mixpanel.profiles").fetchall() == [(1000,)]
+        assert connection.execute("select count(*) from mixpanel.profiles").fetchall() == [(1000,)]
 
 
 @on_posix

@@ -216,10 +216,10 @@ class TestPartialFailure:
 
     def test_what_a_run_left_unstored_is_taken_over(self, pipeline: EventsPipeline) -> None:
         """A run that is cancelled, or cannot write, has fetched for nothing only if the next one asks again."""
-        (pipeline.home / "mixpanel.duckdb").write_bytes(b"no database at all" * 1000)
+        (pipeline.home / "mixpanel_data.duckdb").write_bytes(b"no database at all" * 1000)
         pipeline.sandbox.faults = [Fault("export", "status:403", from_date="2026-01-03", times=None)]
         ended = _ended_run(pipeline)
-        (pipeline.home / "mixpanel.duckdb").unlink()
+        (pipeline.home / "mixpanel_data.duckdb").unlink()
         _stage(pipeline, ended, FIRST, "2026-01-02", datetime.datetime.now(datetime.timezone.utc))
         _stage(pipeline, ended, "2026-01-05", LAST, datetime.datetime(2026, 1, 6, tzinfo=datetime.timezone.utc))
         pipeline.sandbox.faults = []
@@ -389,7 +389,7 @@ def _move_to_project(pipeline: EventsPipeline, number: str, monkeypatch: pytest.
     """The same host and DAGSTER_HOME, another project and DuckDB file."""
     pipeline.sandbox.project_id = number
     monkeypatch.setenv("MP_PROJECT_ID", number)
-    (pipeline.home / "mixpanel.duckdb").unlink(missing_ok=True)
+    (pipeline.home / "mixpanel_data.duckdb").unlink(missing_ok=True)
 
 
 def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> RangeResult:

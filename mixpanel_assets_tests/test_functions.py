@@ -67,12 +67,12 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
 
 
 def table(home: Path, query: str) -> list[Any]:
-    with duckdb.connect(str(home / "mixpanel.duckdb")) as connection:
+    with duckdb.connect(str(home / "mixpanel_data.duckdb")) as connection:
         return connection.execute(query).fetchall()
 
 
 def stored_profiles(home: Path) -> dict[str, str]:
-    return dict(table(home, "select distinct_id, properties::varchar from mixpanel.mixpanel.profiles"))
+    return dict(table(home, "select distinct_id, properties::varchar from mixpanel.profiles"))
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -98,7 +98,7 @@ def test_a_sequential_sync_gives_the_identical_table_one_request_after_the_other
     """Red when `parallel` does not reach the run's max_concurrent."""
     sandbox.latency = 0.1
     fetch_profiles(parallel=True)
-    query = "select distinct_id, properties::varchar, last_seen from mixpanel.mixpanel.profiles"
+    query = "select distinct_id, properties::varchar, last_seen from mixpanel.profiles"
     parallel = table(tmp_path / "home", query)
     assert sandbox.journal.max_in_flight("engage") > 1
     sandbox.clear()
@@ -275,7 +275,7 @@ def test_events_are_stored_and_each_chunk_is_told_of_once(sandbox: Sandbox, tmp_
     result = fetch_events(*DAYS, parallel=True, chunk_days=1, on_batch_complete=updates.append)
     assert isinstance(result, ParallelFetchResult)
     assert (result.successful_batches, result.failed_batches, result.failed_date_ranges) == (4, 0, ())
-    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(result.total_rows,)]
+    assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(result.total_rows,)]
     assert result.total_rows == 80
     assert sorted((update.batch_index, update.from_date, update.to_date) for update in updates) == [
         (index, f"2026-01-0{index + 1}", f"2026-01-0{index + 1}") for index in range(4)
@@ -286,7 +286,7 @@ def test_events_are_stored_and_each_chunk_is_told_of_once(sandbox: Sandbox, tmp_
     some = fetch_events(*DAYS, parallel=True, events=["Search"])
     assert isinstance(some, ParallelFetchResult)
     assert [(some.total_rows,)] == table(
-        tmp_path / "home", "select count(*) from mixpanel.mixpanel.events where event_name = 'Search'"
+        tmp_path / "home", "select count(*) from mixpanel.events where event_name = 'Search'"
     )
 
 
@@ -297,7 +297,7 @@ def test_sequential_events_give_the_same_rows(sandbox: Sandbox, tmp_path: Path) 
     assert isinstance(result, FetchResult)
     assert (result.rows, result.type, result.date_range) == (80, "events", DAYS)
     assert sandbox.journal.max_in_flight("export") == 1
-    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
+    assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(80,)]
 
 
 def test_failed_days_are_listed_and_fetched_again_alone(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_failed_days_are_listed_and_fetched_again_alone(sandbox: Sandbox, tmp_pa
     assert isinstance(again, ParallelFetchResult)
     assert not again.has_failures
     assert [request.from_date for request in sandbox.journal.requests] == ["2026-01-03"]
-    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
+    assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(80,)]
 
 
 def test_events_that_cannot_be_stored_are_an_error_that_says_where_they_lie(sandbox: Sandbox) -> None:
@@ -408,14 +408,14 @@ def test_who_cancels_after_the_days_are_stored_is_told_so(
     monkeypatch.setattr(event_sync, "stored_days", cancel)
     with pytest.raises(Cancelled, match="after it had stored what came"):
         fetch_events(*DAYS)
-    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
+    assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(80,)]
 
 
 def test_a_table_that_cannot_be_written_is_one_line_of_its_own_kind(sandbox: Sandbox, tmp_path: Path) -> None:
     """Red when the error's class is not looked for below Dagster's: MixpanelAssetsError, with a stack trace in it."""
     (tmp_path / "home").mkdir()
-    with duckdb.connect(str(tmp_path / "home" / "mixpanel.duckdb")) as connection:
-        connection.execute("create schema mixpanel; create table mixpanel.mixpanel.profiles (mine integer)")
+    with duckdb.connect(str(tmp_path / "home" / "mixpanel_data.duckdb")) as connection:
+        connection.execute("create schema mixpanel; create table mixpanel.profiles (mine integer)")
     with pytest.raises(WarehouseError, match=r"^DuckDB refused \(.* is as it was\): [^\n]*$") as caught:
         fetch_profiles()
     assert "Stack Trace" not in str(caught.value)
@@ -431,4 +431,4 @@ def test_dates_may_be_dates_and_a_loop_may_run(sandbox: Sandbox, tmp_path: Path)
 
     asyncio.run(in_a_notebook())
     gc.collect()
-    assert table(tmp_path / "home", "select count(*) from mixpanel.mixpanel.events") == [(80,)]
+    assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(80,)]

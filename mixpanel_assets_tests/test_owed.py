@@ -32,7 +32,7 @@ def _materialize(*options: str) -> int:
 
 
 def _stored(sql: str) -> list[tuple[object, ...]]:
-    with duckdb.connect("dagster_home/mixpanel.duckdb") as connection:
+    with duckdb.connect("dagster_home/mixpanel_data.duckdb") as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -48,15 +48,15 @@ def test_pages_that_a_sync_without_history_lacks_are_fetched_again(
     """Red when the publish notes no missing pages, or the retry goes by the history alone."""
     sandbox.faults = [Fault("engage", "status:403", page=page, times=None) for page in (1, 3)]
     assert _materialize("--select", "mixpanel/profiles") == 1
-    assert _stored("select page_index from mixpanel.mixpanel.missing_pages order by 1") == [(1,), (3,)]
+    assert _stored("select page_index from mixpanel.missing_pages order by 1") == [(1,), (3,)]
     sandbox.faults = []
     sandbox.journal.clear()
     assert run(["status"]) == 0
     assert json.loads(capfd.readouterr().out)["profiles"]["failed_page_indices"] == [1, 3]
     assert run(["retry", "profiles"]) == 0
     assert sorted(request.page or 0 for request in sandbox.journal.requests) == [1, 3]
-    assert _stored("select count(*) from mixpanel.mixpanel.profiles") == [(45,)]
-    assert _stored("from mixpanel.mixpanel.missing_pages") == []
+    assert _stored("select count(*) from mixpanel.profiles") == [(45,)]
+    assert _stored("from mixpanel.missing_pages") == []
 
 
 def test_days_that_a_sync_without_history_lacks_are_fetched_again(
@@ -70,7 +70,7 @@ def test_days_that_a_sync_without_history_lacks_are_fetched_again(
     sandbox.faults = [Fault("export", "status:403", from_date="2026-01-04", times=None)]
     assert run(["retry", "events"]) == 1
     _forget_history()
-    assert _stored("select day::varchar from mixpanel.mixpanel.missing_days") == [("2026-01-04",)]
+    assert _stored("select day::varchar from mixpanel.missing_days") == [("2026-01-04",)]
     sandbox.faults = []
     sandbox.journal.clear()
     capfd.readouterr()
@@ -80,7 +80,7 @@ def test_days_that_a_sync_without_history_lacks_are_fetched_again(
     assert [(request.from_date, request.params["event"]) for request in sandbox.journal.requests] == [
         ("2026-01-04", '["Signed up"]')
     ]
-    assert _stored("from mixpanel.mixpanel.missing_days") == []
+    assert _stored("from mixpanel.missing_days") == []
     assert run(["retry", "events"]) == 0
     assert "Nothing to fetch again" in capfd.readouterr().err
 

@@ -78,7 +78,7 @@ def test_all_that_syncs_leave_is_the_owners_alone(tmp_path: Path, program: str) 
             assert run(home, sandbox, program, "fetch", "profiles", "-p") == 1
             assert run(home, sandbox, program, "fetch", "events", *days) == 1
     made = {path.relative_to(home).parts[0] for path in home.iterdir()}
-    assert {"mixpanel.duckdb", "quota.sqlite", "staging", "run_locks", "export_starts"} <= made
+    assert {"mixpanel_data.duckdb", "quota.sqlite", "staging", "run_locks", "export_starts"} <= made
     assert {path.name for path in (home / "staging").iterdir()} >= {"handles", "profiles"}
     assert list((home / "staging").rglob("*.jsonl"))
     with_yaml = readable(home)

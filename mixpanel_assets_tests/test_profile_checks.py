@@ -11,7 +11,7 @@ from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 from mixpanel_assets_tests.pipeline import Pipeline, defs
 
-_TABLE = "mixpanel.mixpanel.profiles"
+_TABLE = "mixpanel.profiles"
 _FIRST = f"distinct_id in (select distinct_id from {_TABLE} order by all limit"
 
 

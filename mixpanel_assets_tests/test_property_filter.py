@@ -247,5 +247,5 @@ class TestWholeEvents:
     def rows(home: Path) -> list[tuple[str, str]]:
         with duckdb.connect(str(next(home.rglob("*.duckdb")))) as connection:
             return connection.execute(
-                "select distinct_id, properties::varchar from mixpanel.mixpanel.events order by insert_id, event_time"
+                "select distinct_id, properties::varchar from mixpanel.events order by insert_id, event_time"
             ).fetchall()

@@ -132,7 +132,7 @@ def succeeds(clone: Clone, block: Block, script: str) -> None:
 
 
 def finds_rows(clone: Clone, block: Block) -> None:
-    with duckdb.connect(str(clone.path / "dagster_home" / "mixpanel.duckdb")) as connection:
+    with duckdb.connect(str(clone.path / "dagster_home" / "mixpanel_data.duckdb")) as connection:
         for query in filter(str.strip, block.text.split(";")):
             assert connection.execute(query).fetchall(), f"{block}: no rows"
 

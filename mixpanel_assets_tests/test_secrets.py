@@ -67,7 +67,7 @@ def test_is_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ass
     assert done.returncode == 1
     written = {path: path.read_bytes() for path in files(tmp_path)}
     places = {path.relative_to(tmp_path).parts[0] for path in written}
-    assert {"history", "staging", "mixpanel.duckdb"} <= places
+    assert {"history", "staging", "mixpanel_data.duckdb"} <= places
     written[Path("output")] = done.stdout + done.stderr
     assert b"refused the credentials" in written[Path("output")]
     found = [str(path) for path, content in written.items() for form in forms(sandbox.username) if form in content]

@@ -217,8 +217,8 @@ def test_no_text_of_a_server_steers_a_terminal_or_tells_the_secret(tmp_path: Pat
         )
     said = profiles.stderr + profiles.stdout + events.stderr + events.stdout
     assert "\\u001b[31mred\\u001b]0;title\\u0007\\u202eevil\\u200b\\u009b2J" in said
-    with duckdb.connect(str(tmp_path / "mixpanel.duckdb")) as connection:
-        [(row,)] = connection.execute("select row from mixpanel.mixpanel.rejected_rows").fetchall()
+    with duckdb.connect(str(tmp_path / "mixpanel_data.duckdb")) as connection:
+        [(row,)] = connection.execute("select row from mixpanel.rejected_rows").fetchall()
     assert "\\u202e\\u200b" in row
     for text in (said, row):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", text)

@@ -11,7 +11,7 @@ import pytest
 from mixpanel_assets import fetch_events, fetch_profiles, settings
 from mixpanel_assets.cli.main import INVALID, run
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.resources import StagingResource, warehouse_path
+from mixpanel_assets.resources import StagingResource, warehouse_at
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.pipeline import SYNC, Pipeline
 
@@ -85,7 +85,7 @@ def test_a_place_that_is_not_of_this_machine_is_refused(monkeypatch: pytest.Monk
         settings.duckdb_path()
     assert refusal(error).endswith(": set it to a file of this machine (one of that name: ./ before it)")
     with pytest.raises(ConfigurationError, match="database begins with"):
-        warehouse_path(place)
+        warehouse_at(place, print)
     with pytest.raises(ConfigurationError, match="folder of staging begins with"):
         _ = StagingResource(folder=place).root
     monkeypatch.setenv("DAGSTER_HOME", place)
@@ -102,20 +102,20 @@ def test_what_is_no_file_is_refused_for_a_database(monkeypatch: pytest.MonkeyPat
     kinds = {"pipe": "pipe", "link": "pipe", "socket": "socket", "/dev/null": "device", ".": "folder"}
     for name, kind in kinds.items():
         with pytest.raises(ConfigurationError, match=f" is a {kind}: set database to a file"):
-            warehouse_path(str(tmp_path / name))
+            warehouse_at(str(tmp_path / name), print)
         if kind != "folder":
             with pytest.raises(ConfigurationError, match=f" is a {kind}: set folder of staging to a folder"):
                 _ = StagingResource(folder=str(tmp_path / name)).root
     with pytest.raises(ConfigurationError, match="ends like a folder: add the name of a file"):
-        warehouse_path(f"{tmp_path}/new/")
+        warehouse_at(f"{tmp_path}/new/", print)
     with pytest.raises(ConfigurationError, match="the home of nobody"):
-        warehouse_path("~no-such-user/x.duckdb")
+        warehouse_at("~no-such-user/x.duckdb", print)
 
 
 def test_a_file_that_is_there_or_not_yet_is_taken(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     for name in ("there", "not yet", "a:b"):
-        assert warehouse_path(str(tmp_path / name)) == tmp_path / name
+        assert warehouse_at(str(tmp_path / name), print).path == tmp_path / name
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a name with a colon is none there")
@@ -124,13 +124,13 @@ def test_a_file_with_a_colon_in_its_name(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "md:sales").touch()
     with pytest.raises(ConfigurationError, match=r"\./ before it"):
-        warehouse_path("md:sales")
-    assert warehouse_path("./md:sales") == tmp_path / "md:sales"
+        warehouse_at("md:sales", print)
+    assert warehouse_at("./md:sales", print).path == tmp_path / "md:sales"
 
 
 @pytest.mark.parametrize("path", [r"C:\data\x.duckdb", "c:/data/x.duckdb", r"\\server\share\x.duckdb"])
 def test_a_drive_of_windows_is_no_scheme(path: str) -> None:
-    assert warehouse_path(path) == Path(path).absolute()
+    assert warehouse_at(path, print).path == Path(path).absolute()
 
 
 @pytest.mark.parametrize("command", ["fetch profiles", "retry profiles", "retry events", "status", "plan profiles"])

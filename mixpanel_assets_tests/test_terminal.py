@@ -79,8 +79,8 @@ def environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
 
 
 def stored(folder: Path) -> int:
-    with duckdb.connect(str(folder / "home" / "mixpanel.duckdb")) as connection:
-        [(rows,)] = connection.execute("select count(*) from mixpanel.mixpanel.profiles").fetchall()
+    with duckdb.connect(str(folder / "home" / "mixpanel_data.duckdb")) as connection:
+        [(rows,)] = connection.execute("select count(*) from mixpanel.profiles").fetchall()
         return int(rows)
 
 

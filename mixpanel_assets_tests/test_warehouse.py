@@ -25,7 +25,9 @@ def make(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["mixpanel.duckdb", "data.db", 'we"ird name.duckdb', "main.duckdb", "ключ.duckdb"])
+@pytest.mark.parametrize(
+    "name", ["mixpanel.duckdb", "mixpanel_data.duckdb", "data.db", 'we"ird name.duckdb', "main.duckdb", "ключ.duckdb"]
+)
 def test_tables_lie_in_schema_mixpanel_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
     # Red without `use`: they lie in schema main. Red with an unquoted catalog: the names with odd characters.
     warehouse = Warehouse(make(tmp_path / name))

@@ -17,9 +17,8 @@ from mixpanel_assets.process_setup import set_up_process
 from mixpanel_assets.results import ParallelProfileFetchResult
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
-# In a file named mixpanel.duckdb the catalog and the schema have the same name, so both are written. DuckDB 1.4 shows
-# nothing of a connection that nobody holds.
-_LOOK = 'import sys, duckdb; db = duckdb.connect(sys.argv[1]); db.sql("from mixpanel.mixpanel.profiles limit 5").show()'
+# DuckDB 1.4 shows nothing of a connection that nobody holds.
+_LOOK = 'import sys, duckdb; db = duckdb.connect(sys.argv[1]); db.sql("from mixpanel.profiles limit 5").show()'
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def run(view: View, workers: int) -> ParallelProfileFetchResult:
 
 def farewell(result: ParallelProfileFetchResult, home: Path) -> str:
     """What was stored, where it is, and how to look at it."""
-    database = home / "mixpanel.duckdb"
+    database = settings.duckdb_path()
     dagster = Path(sys.executable).with_name("dagster")
     return "\n".join(
         [

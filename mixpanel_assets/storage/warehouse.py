@@ -78,10 +78,12 @@ class Warehouse:
     Attributes:
         path: The file; it is made when it is not there, its folder is not.
         say: Told, in a line, when a lock is waited for.
+        only_if_there: Never make the file: it was found under a name that a sync may take from it meanwhile.
     """
 
     path: Path
     say: Say = lambda line: None
+    only_if_there: bool = False
 
     def check_ready(self) -> None:
         """Refuse a path that could not be published to, before anything is fetched for it.
@@ -98,6 +100,12 @@ class Warehouse:
             _check_writable(self.path.parent)
 
     @contextmanager
+    def turn(self) -> Iterator[None]:
+        """No other sync of ours works with the file meanwhile. Nothing is opened."""
+        with our_turn(self.say), self._turn(), self._turn_of_process():
+            yield
+
+    @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection in a transaction: committed at the end, rolled back on any error, always closed.
 
@@ -108,7 +116,8 @@ class Warehouse:
             Cancelled: the run was asked to stop meanwhile; it holds what it held.
         """
         with our_turn(self.say), self._turn():
-            _create_whole(self.path)
+            if not self.only_if_there:
+                _create_whole(self.path)
             # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
             is_new = not self.path.exists()
             with self._connection(LOCK_WAIT_SECONDS) as connection, self._private_log():
@@ -229,9 +238,11 @@ class Warehouse:
         while True:
             try:
                 with _opening_or_closing:
+                    if self.only_if_there and not self.path.exists():
+                        raise WarehouseError(f"{self.path} was renamed by another sync meanwhile: sync again")
                     return _connected_to_file(self.path)
             except duckdb.Error as error:
-                holder = _lock_holder(error)
+                holder = lock_holder(error)
                 if holder is None or time.monotonic() >= deadline:
                     raise _explained(error, self.path) from None
                 if not told:
@@ -276,8 +287,8 @@ def bound_memory(connection: duckdb.DuckDBPyConnection, megabytes: int) -> None:
 
 
 def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:
-    """The schema with its catalog. DuckDB names the catalog after the file, and in the default file, mixpanel.duckdb,
-    plain `mixpanel` could mean either and is refused."""
+    """The schema with its catalog. DuckDB names the catalog after the file, and in one called mixpanel.duckdb plain
+    `mixpanel` could mean either and is refused."""
     [(catalog,)] = connection.execute("select current_database()").fetchall()
     quoted = str(catalog).replace('"', '""')
     return f'"{quoted}".{SCHEMA}'
@@ -291,7 +302,8 @@ def count(
     return int(number)
 
 
-def _lock_holder(error: duckdb.Error) -> str | None:
+def lock_holder(error: duckdb.Error) -> str | None:
+    """Who has the file open, if that is why DuckDB refused it."""
     text = str(error)
     if _OPEN_OTHERWISE.search(text):
         return "another connection of this process"
@@ -303,7 +315,7 @@ def _lock_holder(error: duckdb.Error) -> str | None:
 
 def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
     text = one_line(str(error), _MOST_CHARACTERS)  # It may quote rows.
-    holder = _lock_holder(error)
+    holder = lock_holder(error)
     if holder is not None:
         return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
     if "orrupt" in text:

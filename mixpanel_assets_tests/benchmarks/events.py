@@ -114,8 +114,8 @@ def sync(environment: dict[str, str], home: str, workers: int, chunk_days: int) 
 
 def check(home: str, served_rows: int) -> None:
     """Every event that was served is stored once."""
-    with duckdb.connect(str(Path(home) / "mixpanel.duckdb"), read_only=True) as connection:
-        [(rows,)] = connection.execute("select count(*) from mixpanel.mixpanel.events").fetchall()
+    with duckdb.connect(str(Path(home) / "mixpanel_data.duckdb"), read_only=True) as connection:
+        [(rows,)] = connection.execute("select count(*) from mixpanel.events").fetchall()
     if rows != served_rows:
         raise SystemExit(f"{served_rows} events served, {rows} stored")
 

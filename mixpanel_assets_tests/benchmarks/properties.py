@@ -149,7 +149,7 @@ def tables(events: int) -> None:
 
 def _measured(events: int) -> dict[str, Measured]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mixpanel.duckdb"
+        path = Path(folder) / "mixpanel_data.duckdb"
         fill(path, events)
         return {step: measure(path, step) for step in STEPS}
 

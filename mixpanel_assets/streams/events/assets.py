@@ -116,7 +116,7 @@ def plan(
     with one_line_errors():
         client = mixpanel.client(config.on_quota)
         query = replace(config.query(), source=client.events_source)
-        stored = warehouse.open(context.log)
+        stored = warehouse.open_for_sync(context.log)
         days = _owed_days(context, query, stored) if config.retry_failed_ranges else _days(context, query)
         chunks = _chunks(days, config.chunk_days)
         stored.check_ready()

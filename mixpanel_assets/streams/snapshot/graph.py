@@ -117,7 +117,7 @@ def _metadata_op(steps: "_Steps", config: type[SnapshotConfig], pool: str) -> dg
         """Fetch page 0, and order one fetch per further page."""
         with one_line_errors():
             history.delete_old_runs(context)
-            yield from steps.plan(context, config, mixpanel, staging, warehouse.open(context.log))
+            yield from steps.plan(context, config, mixpanel, staging, warehouse.open_for_sync(context.log))
 
     return metadata
 
