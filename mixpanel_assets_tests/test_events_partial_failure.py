@@ -4,18 +4,21 @@ import contextlib
 import datetime
 import json
 from collections.abc import Iterator
+from logging import Logger
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from mixpanel_assets import settings
+from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking as event_sync
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import reports as event_reports
 from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.chunking import ChunkOrder, ChunkResult
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
@@ -342,10 +345,10 @@ class TestPartialFailure:
         """Dagster drops mapped steps that never started (dagster#20925): the collector must notice."""
         fetch = event_sync.fetch_chunk
 
-        def killed(*arguments: object) -> object:
-            if arguments[3] == 1:
+        def killed(client: MixpanelClient, staging_root: Path, order: ChunkOrder, log: Logger) -> ChunkResult:
+            if order.index == 1:
                 raise KeyboardInterrupt
-            return fetch(*arguments)  # type: ignore[arg-type]  # the arguments of fetch_chunk
+            return fetch(client, staging_root, order, log)
 
         monkeypatch.setattr(event_sync, "fetch_chunk", killed)
         config = {
@@ -354,6 +357,7 @@ class TestPartialFailure:
         }
         days = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
         crashed = _run_that_dies(pipeline, config, days)
+        assert pipeline.materialized() == set()
         monkeypatch.setattr(event_sync, "fetch_chunk", fetch)
         outcome = pipeline.reexecute(crashed)
         missing = set(DAYS) - pipeline.materialized()
