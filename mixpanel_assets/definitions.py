@@ -17,11 +17,10 @@ from mixpanel_assets.jobs import jobs
 from mixpanel_assets.properties.assets import event_properties, profile_properties
 from mixpanel_assets.properties.checks import PROPERTY_CHECKS
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_events_schedule, hourly_profiles_schedule
-from mixpanel_assets.sensors import SENSORS
-from mixpanel_assets.streams.events.assets import events_asset
-from mixpanel_assets.streams.events.checks import events_checks
-from mixpanel_assets.streams.profiles.assets import profiles, profiles_checks
+from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_schedule
+from mixpanel_assets.sensors import SENSORS, retry_sensor
+from mixpanel_assets.streams.all import STREAMS
+from mixpanel_assets.streams.stream import Stream
 
 # The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_window=timedelta(hours=24))
@@ -38,6 +37,7 @@ def build_defs(
     cron: str = HOURLY,
     freshness: dg.FreshnessPolicy | None = FRESHNESS,
     owners: Sequence[str] = ("team:data",),
+    streams: Sequence[Stream] = STREAMS,
 ) -> dg.Definitions:
     """The definitions, with parts of your own where you want them.
 
@@ -53,17 +53,17 @@ def build_defs(
         cron: When the schedules start their syncs, e.g. "7 * * * *" to keep away from the full hour.
         freshness: How old a sync may get before the UI warns; None: as old as it likes.
         owners: Who answers for the assets: `team:<name>` or mail addresses.
+        streams: Which kinds of data; profiles and events are always among them.
     """
-    events = events_asset(partitions.event_days())
     staging = StagingResource(folder=staging_folder)
-    synced = [_dressed(asset, freshness, owners) for asset in (profiles, events)]
+    synced = [_dressed(asset, freshness, owners) for asset in (stream.asset() for stream in streams)]
     derived = [_dressed(asset, None, owners) for asset in (profile_properties, event_properties)]
     return dg.Definitions(
         assets=_with_code([*synced, *derived]),
-        asset_checks=[profiles_checks, events_checks, *PROPERTY_CHECKS],
-        jobs=jobs(executor or threaded_executor),
-        schedules=[hourly_profiles_schedule(cron), hourly_events_schedule(lookback_days, cron)],
-        sensors=[*SENSORS, alert_on_failure(on_failure)],
+        asset_checks=[*(stream.checks for stream in streams), *PROPERTY_CHECKS],
+        jobs=jobs(streams, executor or threaded_executor),
+        schedules=[hourly_schedule(stream, lookback_days, cron) for stream in streams],
+        sensors=[*map(retry_sensor, streams), *SENSORS, alert_on_failure(on_failure)],
         executor=executor,
         resources={
             "mixpanel": MixpanelResource(),

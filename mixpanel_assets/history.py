@@ -7,6 +7,7 @@ A run of 60 pages leaves 1.6 MB, and Dagster keeps it for ever: 14 GB a year of 
 too old, so that it needs no daemon. Runs of other people's jobs and assets in the same instance are not touched.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.job_names import JOB_NAMES
-
 KEY_PREFIX = "mixpanel"
+# Jobs of the code location; what else a run is of, its assets tell.
+_JOB_NAMES = re.compile(r"sync_\w+|retry_failed_\w+_(pages|ranges)")
 # What is still needed is read once for so many runs: 0.3 s where three years of days are loaded.
 _FEWEST_AT_ONCE = 24
 # A sync that finds a year of history spends seconds on it, not minutes; the next one goes on.
@@ -87,7 +88,7 @@ def _now() -> datetime:
 def _is_ours(run: dg.DagsterRun) -> bool:
     if run.asset_selection:
         return all(key.path[0] == KEY_PREFIX for key in run.asset_selection)
-    return run.job_name in JOB_NAMES
+    return _JOB_NAMES.fullmatch(run.job_name) is not None
 
 
 def _needed_runs(instance: dg.DagsterInstance) -> set[str]:

@@ -37,3 +37,14 @@ def today() -> str:
         ConfigurationError: MP_TIMEZONE is unknown.
     """
     return datetime.datetime.now(settings.timezone()).date().isoformat()
+
+
+def trailing_days(lookback_days: int) -> tuple[str, str]:
+    """The first and the last day of a scheduled sync of events, as ISO dates: none before the first partition.
+
+    Raises:
+        ConfigurationError: MP_TIMEZONE or MP_EVENTS_START_DATE cannot be read.
+    """
+    last = datetime.date.fromisoformat(today())
+    first = max(last - datetime.timedelta(days=lookback_days), settings.events_start_date())
+    return min(first, last).isoformat(), last.isoformat()

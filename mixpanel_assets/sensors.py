@@ -1,4 +1,4 @@
-"""Sensors: two that retry what failed, one that clears away dead runs, one that keeps columns up to date.
+"""Sensors: those that retry what failed, one that clears away dead runs, one that keeps columns up to date.
 
 The retries are off until somebody turns them on. They keep no state: how often a sync was tried again is counted by
 the runs that say so in a tag. Whether Mixpanel's hour has room is asked of the ledger before, so that no retry is
@@ -6,28 +6,15 @@ started only to fail.
 """
 
 import time
-from dataclasses import dataclass
 
 import dagster as dg
 
 from mixpanel_assets.active_runs import active_run
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
-from mixpanel_assets.job_names import (
-    EVENT_JOBS,
-    PROFILE_JOBS,
-    RETRY_FAILED_EVENT_RANGES,
-    RETRY_FAILED_PROFILE_PAGES,
-)
 from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.resources import MixpanelResource
-from mixpanel_assets.streams.budgets import Budget, budget
-from mixpanel_assets.streams.events import reports as event_reports
-from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
-from mixpanel_assets.streams.events.chunking import chunks_of
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
-from mixpanel_assets.streams.profiles.stream import PROFILES
-from mixpanel_assets.streams.snapshot.reports import last_sync
+from mixpanel_assets.streams.stream import Owed, Stream
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
 # is none that passes.
@@ -42,44 +29,25 @@ _DESCRIPTION = (
 )
 
 
-@dataclass(frozen=True)
-class _Owed:
-    """What a sync left undone, the run that said so last, and what fetching it needs of the hour."""
+def retry_sensor(stream: Stream) -> dg.SensorDefinition:
+    """The sensor that fetches again what a stream owes."""
 
-    what: str
-    run_id: str
-    needs: Budget
+    @dg.sensor(
+        name=f"{stream.retry_job}_sensor",
+        job_name=stream.retry_job,
+        minimum_interval_seconds=60,
+        description=_DESCRIPTION,
+    )
+    def sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
+        try:
+            owed = stream.owed(context.instance, mixpanel.client())
+        except MixpanelAssetsError as error:
+            return dg.SkipReason(str(error))
+        if isinstance(owed, dg.SkipReason):
+            return owed
+        return _retry(context.instance, owed, active_run(context.instance, stream.key, stream.jobs))
 
-
-@dg.sensor(job_name=RETRY_FAILED_PROFILE_PAGES, minimum_interval_seconds=60, description=_DESCRIPTION)
-def retry_failed_profile_pages_sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
-    event = context.instance.get_latest_materialization_event(PROFILES_KEY)
-    if event is None or event.asset_materialization is None:
-        return dg.SkipReason("no sync yet")
-    pages = last_sync(PROFILES, event.asset_materialization.metadata).pages
-    if not pages:
-        return dg.SkipReason("the last sync has no failed pages")
-    try:
-        needs = budget(mixpanel.client().queries, len(pages), session_pages=True)
-    except MixpanelAssetsError as error:
-        return dg.SkipReason(str(error))
-    active = active_run(context.instance, PROFILES_KEY, PROFILE_JOBS)
-    return _retry(context.instance, _Owed(f"{len(pages)} pages", event.run_id, needs), active)
-
-
-@dg.sensor(job_name=RETRY_FAILED_EVENT_RANGES, minimum_interval_seconds=60, description=_DESCRIPTION)
-def retry_failed_event_ranges_sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
-    try:
-        client = mixpanel.client()
-        days = event_reports.owed_days(context.instance, EVENTS_KEY, client.events_source)
-        needs = budget(client.exports, len(chunks_of(days, EventsConfig().chunk_days)))
-    except MixpanelAssetsError as error:
-        return dg.SkipReason(str(error))
-    if not days:
-        return dg.SkipReason("no day has failed since it last came")
-    noted_by = event_reports.last_run_with_failures(context.instance, EVENTS_KEY)
-    active = active_run(context.instance, EVENTS_KEY, EVENT_JOBS)
-    return _retry(context.instance, _Owed(f"{len(days)} days", noted_by, needs), active)
+    return sensor
 
 
 @dg.sensor(
@@ -102,15 +70,10 @@ properties_sensor = dg.AutomationConditionSensorDefinition(
     description="Brings the catalogue of properties and the typed views up to date after each sync.",
 )
 
-SENSORS = (
-    retry_failed_profile_pages_sensor,
-    retry_failed_event_ranges_sensor,
-    dead_runs_sensor,
-    properties_sensor,
-)
+SENSORS = (dead_runs_sensor, properties_sensor)
 
 
-def _retry(instance: dg.DagsterInstance, owed: _Owed, active: str | None) -> _Answer:
+def _retry(instance: dg.DagsterInstance, owed: Owed, active: str | None) -> _Answer:
     """The run that fetches what is owed, or why there is none now."""
     if active:
         return dg.SkipReason(f"run {active[:8]} is under way")

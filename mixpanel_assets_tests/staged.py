@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.load import StagedSnapshot
 from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
@@ -58,7 +58,7 @@ def staged(
     began: datetime.datetime = NOON,
 ) -> StagedSnapshot:
     """Staged pages, ready to publish."""
-    folder = SnapshotFolder(root, PROFILES, name)
+    folder = SnapshotFolder(root, PROFILE_PAGES, name)
     results = stage(folder, pages)
     plan = snapshot(folder, len(results), query=query, began=began)
-    return StagedSnapshot(PROFILES, plan, results, (), folder, complete, total, most)
+    return StagedSnapshot(PROFILE_PAGES, plan, results, (), folder, complete, total, most)

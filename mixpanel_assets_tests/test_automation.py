@@ -8,14 +8,14 @@ import dagster as dg
 import pytest
 from dagster._core.events import StepMaterializationData
 
-from mixpanel_assets import schedules, sensors
+from mixpanel_assets import partitions, schedules, sensors
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.definitions import defs
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
+from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -54,12 +54,12 @@ def _run(instance: dg.DagsterInstance, retry_of: str = "") -> dg.DagsterRun:
 
 
 def test_hourly_profiles_do_not_overlap(instance: dg.DagsterInstance) -> None:
-    """Red when `_unless_active` always returns the request."""
-    schedule = schedules.hourly_profiles_schedule()
+    """Red when no run that is under way is looked for."""
+    schedule = schedules.hourly_schedule(PROFILES)
     assert isinstance(_tick(schedule, instance), dg.RunRequest)
     run = _run(instance)
     assert _tick(schedule, instance) == f"run {run.run_id[:8]} of mixpanel/profiles is under way"
-    assert isinstance(_tick(schedules.hourly_events_schedule(), instance), dg.RunRequest)
+    assert isinstance(_tick(schedules.hourly_schedule(EVENTS), instance), dg.RunRequest)
     instance.report_run_canceled(run)
     assert isinstance(_tick(schedule, instance), dg.RunRequest)
 
@@ -67,12 +67,12 @@ def test_hourly_profiles_do_not_overlap(instance: dg.DagsterInstance) -> None:
 def test_hourly_events_ask_for_the_trailing_days(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when today is left out, or when days before the first partition are asked for."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    request = _tick(schedules.hourly_events_schedule(lookback_days=3), instance)
+    request = _tick(schedules.hourly_schedule(EVENTS, lookback_days=3), instance)
     assert isinstance(request, dg.RunRequest)
     asked = [request.tags[name] for name in _RANGE]
     assert asked == [(today - datetime.timedelta(days=3)).isoformat(), today.isoformat()]
     monkeypatch.setenv("MP_EVENTS_START_DATE", today.isoformat())
-    assert schedules.trailing_days(3) == (today.isoformat(), today.isoformat())
+    assert partitions.trailing_days(3) == (today.isoformat(), today.isoformat())
 
 
 def _ask(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> dg.RunRequest | str:
@@ -101,7 +101,7 @@ def test_failed_pages_are_fetched_again_a_few_times(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Red without the pause, without the count of retries, without the look at runs under way."""
-    sensor = sensors.retry_failed_profile_pages_sensor
+    sensor = sensors.retry_sensor(PROFILES)
     assert _ask(instance, sensor) == "no sync yet"
     first = _partial(instance, [3, 4])
     assert "2 pages failed: retry 1 is due in" in str(_ask(instance, sensor))
@@ -127,14 +127,14 @@ def test_no_retry_without_room_in_the_hour(
     _partial(instance, [3])
     account = Ledger(tmp_path / LEDGER_FILE).account("http://127.0.0.1:9/q", "1", "query")
     account.block(600, session_page=True)
-    answer = _ask(instance, sensors.retry_failed_profile_pages_sensor)
+    answer = _ask(instance, sensors.retry_sensor(PROFILES))
     assert "1 pages failed, but 1 requests, 1 of them counted: 0 of the hour's 60 are left" in str(answer)
 
 
 def test_failed_days_are_fetched_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when owed days are not asked for; when each counts as a request: more than 60 never fit the hour; and when
     another project's are asked for, which the run refuses."""
-    sensor = sensors.retry_failed_event_ranges_sensor
+    sensor = sensors.retry_sensor(EVENTS)
     monkeypatch.setattr(sensors, "RETRY_AFTER_SECONDS", (0.0,))
     metadata = {"failed_date_ranges": dg.MetadataValue.json([["2026-01-02", "2026-04-01"]])}
     others = {"query": dg.MetadataValue.json({"source": "project 2 at 127.0.0.1:9"})}

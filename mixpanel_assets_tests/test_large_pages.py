@@ -23,7 +23,7 @@ from mixpanel_assets.settings import project
 from mixpanel_assets.streams.profiles import page_split
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.profiles.wire import MalformedPageError, parse_page, read_page
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
@@ -105,7 +105,7 @@ class TestSameAsAtOnce:
 
     def test_it_is_staged_as_at_once(self, tmp_path: Path) -> None:
         body = a_body(ROWS * 3)
-        folders = [SnapshotFolder(tmp_path, PROFILES, name) for name in ("a", "b")]
+        folders = [SnapshotFolder(tmp_path, PROFILE_PAGES, name) for name in ("a", "b")]
         results = [
             folder.write_page(page, 1, ())
             for folder, page in zip(folders, (parse_page(body, 1), read_page(in_blocks(body, 99), 1)), strict=True)
@@ -129,7 +129,7 @@ def test_a_large_page_takes_little_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
     tracemalloc.start()
     page = read_page(blocks(), 0, folder=tmp_path)
-    SnapshotFolder(tmp_path, PROFILES, "s").write_page(page, 1, ())
+    SnapshotFolder(tmp_path, PROFILE_PAGES, "s").write_page(page, 1, ())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert page.served == 20_001

@@ -14,7 +14,7 @@ import pytest
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
 
 JOB = dg.JobDefinition(graph_def=dg.GraphDefinition("g"), name="x")
@@ -43,7 +43,7 @@ def run_of(instance: dg.DagsterInstance, parent: str | None = None, *, ended: bo
 
 
 def snapshot_of(root: Path, name: str, *runs: str) -> Path:
-    folder = SnapshotFolder(root, PROFILES, name)
+    folder = SnapshotFolder(root, PROFILE_PAGES, name)
     for run in runs:
         folder.claim(run)
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from mixpanel_assets.streams.events.assets import EventsConfig
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.settings import ProfilesConfig
 from mixpanel_assets.streams.profiles.wire import parse_page
-from mixpanel_assets.streams.settings import SyncConfig
+from mixpanel_assets.streams.settings import PropertiesConfig
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 from mixpanel_assets_tests.pipeline import SYNC, Pipeline
 
@@ -163,10 +163,10 @@ class TestSettings:
         monkeypatch.setenv("MP_HASH_PROPERTIES", '["a, b"]')
         assert settings.property_filter() == PropertyFilter(None, ("$email", "$phone"), ("a, b",))
         # Red when the run's lists replace the environment's.
-        of_run = SyncConfig(include_properties=["x", "$email"], hash_properties=["$phone", "x"])
+        of_run = PropertiesConfig(include_properties=["x", "$email"], hash_properties=["$phone", "x"])
         assert of_run.kept() == PropertyFilter(("x",), ("$email", "$phone"), ("a, b", "x"))
         monkeypatch.setenv("MP_INCLUDE_PROPERTIES", "x,y")
-        assert SyncConfig(include_properties=["y", "z"]).kept().include == ("y",)
+        assert PropertiesConfig(include_properties=["y", "z"]).kept().include == ("y",)
 
     @pytest.mark.parametrize("text", ["[a]", "[1]", '"$email"', "'$email'", '{"$email":1}'])
     def test_a_list_that_would_leave_everything_in_is_refused(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot import snapshots
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.staged import PageResult, SnapshotFolder
@@ -13,7 +13,7 @@ from mixpanel_assets_tests.staged import page, rejected, snapshot, stage
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, PROFILES, "snapshot")
+    return SnapshotFolder(tmp_path, PROFILE_PAGES, "snapshot")
 
 
 def full(number: int, rows: int = 10, start: int | None = None, total: int | None = None) -> Page:

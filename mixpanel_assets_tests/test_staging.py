@@ -14,7 +14,7 @@ from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.staging import KEEP_SECONDS, prepare, sweep
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.staged import Snapshot, SnapshotFolder
 from mixpanel_assets_tests.staged import NOON, page, rejected
 
@@ -23,7 +23,7 @@ ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, PROFILES, "snapshot")
+    return SnapshotFolder(tmp_path, PROFILE_PAGES, "snapshot")
 
 
 def test_a_page_is_read_back_as_it_was_written(folder: SnapshotFolder) -> None:
@@ -146,7 +146,7 @@ def test_only_the_user_who_syncs_may_read_profiles(folder: SnapshotFolder) -> No
 
 
 def test_old_folders_are_swept_and_others_stay(tmp_path: Path) -> None:
-    old, young = SnapshotFolder(tmp_path, PROFILES, "old"), SnapshotFolder(tmp_path, PROFILES, "young")
+    old, young = SnapshotFolder(tmp_path, PROFILE_PAGES, "old"), SnapshotFolder(tmp_path, PROFILE_PAGES, "young")
     for folder in (old, young):
         folder.write_page(page(0, {"a": None}), 0, ())
     past = time.time() - KEEP_SECONDS - 60

@@ -14,16 +14,15 @@ import dagster as dg
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.job_names import EVENT_JOBS, PROFILE_JOBS
 from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.budgets import Budget, budget
 from mixpanel_assets.streams.days import ranges_of, split_date_range
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.owed import NoRecordError
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.owed import owed_pages
 
 # Runs that are looked through for the last one of an asset.
@@ -51,7 +50,7 @@ def owes_pages(instance: dg.DagsterInstance, say: Say) -> bool:
     Raises:
         NoRecordError: nothing tells.
     """
-    return bool(owed_pages(instance, PROFILES, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
+    return bool(owed_pages(instance, PROFILE_PAGES, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
 
 
 def owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
@@ -111,9 +110,9 @@ def _plan(what: str, needed: Budget, requests: int, last_seconds: Any, last_at: 
 
 def _profiles(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
     last = _last_materialization(instance, PROFILES_KEY)
-    run = _last_run(instance, PROFILES_KEY, PROFILE_JOBS)
+    run = _last_run(instance, PROFILES_KEY, PROFILES.jobs)
     try:
-        pages = owed_pages(instance, PROFILES, PROFILES_KEY, warehouse).pages
+        pages = owed_pages(instance, PROFILE_PAGES, PROFILES_KEY, warehouse).pages
     except NoRecordError:
         pages = None
     if last is None and run is None and pages is None:
@@ -129,7 +128,7 @@ def _profiles(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, A
 
 def _events(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
     last = _last_materialization(instance, EVENTS_KEY)
-    run = _last_run(instance, EVENTS_KEY, EVENT_JOBS)
+    run = _last_run(instance, EVENTS_KEY, EVENTS.jobs)
     try:
         failed = ranges_of(owed_days(instance, EVENTS_KEY, warehouse))
     except NoRecordError:

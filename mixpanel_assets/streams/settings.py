@@ -12,6 +12,14 @@ from mixpanel_assets.streams.budgets import STOP
 class SyncConfig(dg.Config):
     """Settings of one sync, whatever it fetches."""
 
+    on_quota: str = Field(
+        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
+    )
+
+
+class PropertiesConfig(SyncConfig):
+    """Settings of one sync of what has properties."""
+
     include_properties: list[str] | None = Field(
         default=None, description="Store only these properties (default: all). Others never reach a file or table."
     )
@@ -24,9 +32,6 @@ class SyncConfig(dg.Config):
             "Store these as SHA-256 of their value, keyed with MP_HASH_SALT if that is set. "
             "Of profiles, $distinct_id means the id too."
         ),
-    )
-    on_quota: str = Field(
-        default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
 
     def kept(self) -> PropertyFilter:

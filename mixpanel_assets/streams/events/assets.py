@@ -12,9 +12,11 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from pydantic import Field
 
 from mixpanel_assets import partitions, settings
+from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.served_days import Edge
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
@@ -26,19 +28,20 @@ from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, check_choice, keep_to
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, load, reports
+from mixpanel_assets.streams.events.checks import EVENTS_KEY as EVENTS_KEY
+from mixpanel_assets.streams.events.checks import events_checks
 from mixpanel_assets.streams.events.chunking import Chunk, ChunkOrder, ChunkResult, EventsPlan, Range
 from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
-from mixpanel_assets.streams.settings import SyncConfig, check_fraction
-
-EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
+from mixpanel_assets.streams.settings import PropertiesConfig, check_fraction
+from mixpanel_assets.streams.stream import Owed, Stream
 
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
-class EventsConfig(SyncConfig):
+class EventsConfig(PropertiesConfig):
     """Settings of one events sync. The days are the partitions that are materialized."""
 
     chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
@@ -222,43 +225,6 @@ def _flat_config(config: EventsConfig) -> dict[str, object]:
     return {"plan": {"config": config.model_dump(exclude_none=True)}}
 
 
-def events_asset(days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """The asset `mixpanel/events`, with these partitions: which they are is known when definitions are asked for."""
-
-    @dg.graph_asset(
-        name="events",
-        key_prefix="mixpanel",
-        config=_flat_config,
-        group_name="mixpanel",
-        kinds={"mixpanel", "duckdb"},
-        partitions_def=days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        tags={"personal_data": "true"},
-        metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.EVENTS},
-        description=(
-            "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
-            "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
-            "deliver keep their rows, do not show as materialized, and are fetched by the job "
-            "retry_failed_event_ranges."
-        ),
-    )
-    def events() -> None:
-        planned, chunks = plan()
-        settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
-        said: None = report(planned, settled, stored)
-        return said
-
-    return events
-
-
-@dg.graph(description="Fetch only the days of events that failed and have not come since.")
-def failed_event_ranges() -> None:
-    """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
-    planned, chunks = plan()
-    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
-    report_each(planned, settled, stored)
-
-
 def _days(context: dg.OpExecutionContext, query: EventsQuery) -> dict[str, EventsQuery]:
     """The days that are chosen, each with what is asked of it.
 
@@ -395,3 +361,83 @@ def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneL
     reason = next(result.error for result in results if result.error)
     text = f"missing: {days}; the other days are stored; job retry_failed_event_ranges fetches them again ({reason})"
     return OneLineFailure(text, IncompleteSyncError.__name__, reports.failures_metadata(results))
+
+
+def events_asset() -> dg.AssetsDefinition:
+    """The asset `mixpanel/events`, with the days that the environment says now."""
+
+    @dg.graph_asset(
+        name="events",
+        key_prefix="mixpanel",
+        config=_flat_config,
+        group_name="mixpanel",
+        kinds={"mixpanel", "duckdb"},
+        partitions_def=partitions.event_days(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        tags={"personal_data": "true"},
+        metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.EVENTS},
+        description=(
+            "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
+            "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
+            "deliver keep their rows, do not show as materialized, and are fetched by the job "
+            "retry_failed_event_ranges."
+        ),
+    )
+    def events() -> None:
+        planned, chunks = plan()
+        settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
+        said: None = report(planned, settled, stored)
+        return said
+
+    return events
+
+
+@dg.graph(description="Fetch only the days of events that failed and have not come since.")
+def failed_event_ranges() -> None:
+    """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
+    planned, chunks = plan()
+    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
+    report_each(planned, settled, stored)
+
+
+def _retry_job(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+    return failed_event_ranges.to_job(
+        "retry_failed_event_ranges",
+        config=dg.RunConfig(ops={"plan": EventsConfig(retry_failed_ranges=True)}),
+        executor_def=executor,
+        description="Fetch only the days of events that failed and have not come since. No partitions to choose.",
+    )
+
+
+def _request(lookback_days: int) -> dg.RunRequest:
+    first, last = partitions.trailing_days(lookback_days)
+    return dg.RunRequest(tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
+
+
+def _owed(instance: dg.DagsterInstance, client: MixpanelClient) -> Owed | dg.SkipReason:
+    days = reports.owed_days(instance, EVENTS_KEY, client.events_source)
+    if not days:
+        return dg.SkipReason("no day has failed since it last came")
+    needs = budget(client.exports, len(chunking.chunks_of(days, EventsConfig().chunk_days)))
+    return Owed(f"{len(days)} days", reports.last_run_with_failures(instance, EVENTS_KEY), needs)
+
+
+EVENTS = Stream(
+    name="events",
+    key=EVENTS_KEY,
+    pool=EXPORT_POOL,
+    config=EventsConfig,
+    asset=events_asset,
+    checks=events_checks,
+    sync_job="sync_recent_events",
+    sync_description="Fetch days of events; what hourly_events_schedule starts, for the trailing days.",
+    retry_job="retry_failed_event_ranges",
+    make_retry_job=_retry_job,
+    schedule="hourly_events_schedule",
+    schedule_description=(
+        "Syncs today and the {days} days before, of mixpanel/events, every hour, unless a sync of it is under way. "
+        "Events that arrive late are found this way."
+    ),
+    request=_request,
+    owed=_owed,
+)

@@ -14,9 +14,10 @@ from mixpanel_assets import partitions
 from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.streams.events import load, reports
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.load import StoredDay
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
+
+EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
 
 # Weekends of an office product have a third of the events of its working days.
 LEAST_SHARE = 0.25

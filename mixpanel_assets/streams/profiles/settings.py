@@ -3,10 +3,11 @@
 from pydantic import Field
 
 from mixpanel_assets.streams.profiles.query import ProfileQuery
+from mixpanel_assets.streams.settings import PropertiesConfig
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
 
 
-class ProfilesConfig(SnapshotConfig):
+class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     """Settings of one profiles sync."""
 
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')

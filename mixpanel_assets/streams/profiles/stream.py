@@ -12,7 +12,7 @@ def _source(client: MixpanelClient) -> str:
     return client.profiles_source
 
 
-PROFILES = SnapshotStream(
+PROFILE_PAGES = SnapshotStream(
     name="profiles",
     key=Column("distinct_id", "VARCHAR", "The user's or the group's id in Mixpanel, one row each.", nullable=False),
     content=Column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),

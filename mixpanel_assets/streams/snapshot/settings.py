@@ -4,6 +4,7 @@ from pydantic import Field
 
 from mixpanel_assets.streams.budgets import check_choice
 from mixpanel_assets.streams.settings import SyncConfig, check_fraction
+from mixpanel_assets.streams.snapshot.list_page import ListQuery
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
 
 
@@ -40,3 +41,10 @@ class SnapshotConfig(SyncConfig):
         query = self.asked()
         query.check()
         return query
+
+
+class ListConfig(SnapshotConfig):
+    """Settings of a stream that is a list: it knows no filter."""
+
+    def asked(self) -> ListQuery:
+        return ListQuery()

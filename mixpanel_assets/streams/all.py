@@ -1,0 +1,7 @@
+"""All streams, in the order of the UI: a new kind of data is a folder, and a line here."""
+
+from mixpanel_assets.streams.cohorts.assets import COHORTS
+from mixpanel_assets.streams.events.assets import EVENTS
+from mixpanel_assets.streams.profiles.assets import PROFILES
+
+STREAMS = (PROFILES, EVENTS, COHORTS)

@@ -1,0 +1,66 @@
+"""A stream in pages, as a stream: its asset with its jobs and checks, all named after it."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.streams.budgets import budget
+from mixpanel_assets.streams.snapshot.checks import snapshot_checks
+from mixpanel_assets.streams.snapshot.graph import KEY_PREFIX, snapshot_asset
+from mixpanel_assets.streams.snapshot.reports import last_sync
+from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
+from mixpanel_assets.streams.snapshot.stream import SnapshotStream
+from mixpanel_assets.streams.stream import Owed, Stream
+
+
+def as_stream(
+    stream: SnapshotStream, config: type[SnapshotConfig], *, pool: str, singular: str, description: str
+) -> Stream:
+    """The stream that has this asset.
+
+    Args:
+        stream: What is fetched.
+        config: Its settings.
+        pool: Limits the requests in flight over all runs.
+        singular: One of its rows, as in `retry_failed_profile_pages`.
+        description: Of the asset, for the catalog.
+    """
+    key = dg.AssetKey([KEY_PREFIX, stream.name])
+    asset = snapshot_asset(stream, config, pool=pool, description=description)
+    retry_job = f"retry_failed_{singular}_pages"
+
+    def make_retry_job(executor: dg.ExecutorDefinition) -> UnresolvedAssetJobDefinition:
+        return dg.define_asset_job(
+            retry_job,
+            selection=dg.AssetSelection.assets(key),
+            config=dg.RunConfig(ops={key.to_python_identifier(): config(retry_failed_pages=True)}),
+            executor_def=executor,
+            description=f"Fetch only the {singular} pages that failed last time, and publish the complete snapshot.",
+        )
+
+    def owed(instance: dg.DagsterInstance, client: MixpanelClient) -> Owed | dg.SkipReason:
+        event = instance.get_latest_materialization_event(key)
+        if event is None or event.asset_materialization is None:
+            return dg.SkipReason("no sync yet")
+        pages = last_sync(stream, event.asset_materialization.metadata).pages
+        if not pages:
+            return dg.SkipReason("the last sync has no failed pages")
+        needs = budget(client.queries, len(pages), session_pages=True)
+        return Owed(f"{len(pages)} pages", event.run_id, needs)
+
+    return Stream(
+        name=stream.name,
+        key=key,
+        pool=pool,
+        config=config,
+        asset=lambda: asset,
+        checks=snapshot_checks(stream, key, retry_job),
+        sync_job=f"sync_{stream.name}",
+        sync_description=f"Fetch all {stream.name}; what hourly_{stream.name}_schedule starts.",
+        retry_job=retry_job,
+        make_retry_job=make_retry_job,
+        schedule=f"hourly_{stream.name}_schedule",
+        schedule_description=f"Syncs mixpanel/{stream.name} every hour, unless a sync of it is under way.",
+        request=lambda lookback_days: dg.RunRequest(),
+        owed=owed,
+    )

@@ -1,0 +1,103 @@
+"""A list endpoint as the one page of a snapshot: a JSON array of objects, bare or as a member of the answer."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixpanel_assets.client import json_text
+from mixpanel_assets.client.answer import BrokenAnswerError
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.http import Request, error_in_body
+from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.retry import Retrier
+from mixpanel_assets.client.server_text import ServerText
+from mixpanel_assets.errors import MixpanelError
+from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
+from mixpanel_assets.streams.snapshot.stream import FetchPage, SnapshotQuery
+
+
+@dataclass(frozen=True)
+class ListQuery(SnapshotQuery):
+    """The whole list, of one project."""
+
+    kept: PropertyFilter = KEEP_ALL
+    source: str | None = None
+
+
+class MalformedListError(BrokenAnswerError):
+    """An answer came under HTTP 200 and is no list."""
+
+
+def fetch_list(request: Callable[[MixpanelClient], Request], key: str, member: str | None = None) -> FetchPage:
+    """How the list is asked for, until it is good.
+
+    Args:
+        request: Makes the request, which is counted as a query.
+        key: The member of each object that is its key, a text or a whole number.
+        member: The member of the answer that is the list; None: the answer is the list.
+    """
+
+    def fetch_page(
+        client: MixpanelClient,
+        query: Any,
+        page: int,
+        session_id: str | None,
+        retrier: Retrier,
+        accept: Callable[[Page], None],
+        folder: Path,
+    ) -> Page:
+        asked = request(client)
+
+        def attempt() -> Page:
+            with client.send(asked, client.queries, retrier) as answer:
+                body = b"".join(answer.blocks(client.limits.max_page_mb, "raise max_page_mb", framed=False))
+            return read_list(body, key, member, asked.what, client.texts)
+
+        return retrier.call(attempt)
+
+    return fetch_page
+
+
+def read_list(body: bytes, key: str, member: str | None, what: str, texts: ServerText) -> Page:
+    """Read a response body.
+
+    Raises:
+        MalformedListError: the body is not the whole list.
+        MixpanelError: the body reports an error.
+    """
+    text, repairs = json_text.repaired(body)
+    rows = [_row(number, item, key, texts) for number, item in enumerate(_items(text, member, what, texts))]
+    kept = tuple(row for row in rows if isinstance(row, Row))
+    rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
+    # A page of one row more than there are is not full: no other follows.
+    return Page(0, len(rows) + 1, len(rows), None, kept, rejected, repairs)
+
+
+def _items(text: bytes, member: str | None, what: str, texts: ServerText) -> Iterable[json_text.Text]:
+    if member is None and text.lstrip().startswith(b"["):
+        try:
+            return json_text.read_array(text)
+        except ValueError as error:
+            raise MalformedListError(f"{what}: the answer is not whole JSON ({len(text)} bytes): {error}") from None
+    try:
+        members = json_text.read_object(text)
+    except ValueError as error:
+        raise MalformedListError(f"{what}: the answer is not whole JSON ({len(text)} bytes): {error}") from None
+    failure: MixpanelError | None = error_in_body(members, what, texts)
+    if failure is not None:
+        raise failure
+    try:
+        return json_text.read_array(members[member or ""])
+    except (KeyError, ValueError):
+        raise MalformedListError(f"{what}: the answer holds no list") from None
+
+
+def _row(number: int, text: json_text.Text, key: str, texts: ServerText) -> Row | RejectedRow:
+    content = bytes(text).decode()
+    try:
+        member = json_text.read_object(text).get(key)
+    except ValueError:
+        return RejectedRow(number, "not an object", texts.kept(content))
+    named = None if member is None else json_text.read_string(member) or json_text.read_whole_number(member)
+    return Row(named, content) if named else RejectedRow(number, f"no {key}", texts.kept(content))

@@ -1,0 +1,62 @@
+"""A stream as Dagster and `mp` see it: its asset, its checks, its jobs, and what it owes. One for each kind of data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.streams.budgets import Budget
+from mixpanel_assets.streams.settings import SyncConfig
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What a sync left undone, in words, the run that said so last, and what fetching it needs of the hour."""
+
+    what: str
+    run_id: str
+    needs: Budget
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One kind of data.
+
+    Attributes:
+        name: Of the table and the asset.
+        key: The asset's.
+        pool: Limits its requests in flight, over all runs.
+        config: The settings of a sync.
+        asset: Makes the asset; not at the import, as its partitions may be the environment's.
+        checks: The asset's.
+        sync_job: Name of the job that the schedule starts.
+        sync_description: What it does.
+        retry_job: Name of the job that fetches only what failed.
+        make_retry_job: Makes it, its steps run by an executor.
+        schedule: Name of the hourly schedule.
+        schedule_description: What it does, with `{days}` for how many days before today it fetches again.
+        request: The run that it starts, by the number of those days.
+        owed: What is to be fetched again, or why there is nothing to do.
+    """
+
+    name: str
+    key: dg.AssetKey
+    pool: str
+    config: type[SyncConfig]
+    asset: Callable[[], dg.AssetsDefinition]
+    checks: dg.AssetChecksDefinition
+    sync_job: str
+    sync_description: str
+    retry_job: str
+    make_retry_job: Callable[[dg.ExecutorDefinition], dg.JobDefinition | UnresolvedAssetJobDefinition]
+    schedule: str
+    schedule_description: str
+    request: Callable[[int], dg.RunRequest]
+    owed: Callable[[dg.DagsterInstance, MixpanelClient], Owed | dg.SkipReason]
+
+    @property
+    def jobs(self) -> frozenset[str]:
+        """What syncs the asset, besides a run of the asset itself."""
+        return frozenset({self.sync_job, self.retry_job})
