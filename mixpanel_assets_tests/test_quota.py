@@ -4,6 +4,7 @@ Each test names the guard that it was seen red without.
 """
 
 import contextlib
+import gc
 import io
 import logging
 import sqlite3
@@ -684,3 +685,14 @@ def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     with caplog.at_level(logging.WARNING):
         keep_to(budget(account, 31, session_pages=True), "stop", log)
     assert "if Mixpanel allows no more: it is asked" in caplog.text
+
+
+def test_a_ledger_in_memory_is_closed_with_its_last_user() -> None:
+    """Red when garbage collection closes the connection instead: Python 3.13 warns of it, and the tests are red."""
+    ledger = ledger_file.LedgerFile(None, "")
+    with ledger.transaction() as connection:
+        connection.execute("select 1")
+    del ledger
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("select 1")

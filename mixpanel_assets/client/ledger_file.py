@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class LedgerFile:
         self._stop = stop or threading.Event()
         self._turn = threading.Lock()
         self._memory = None if file else self._connected(_IN_MEMORY)
+        if self._memory is not None:
+            weakref.finalize(self, self._memory.close)  # Python 3.13 warns of those that garbage collection closes.
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
