@@ -23,7 +23,9 @@ from pydantic import Field, PrivateAttr
 from mixpanel_assets import private_files, settings
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.properties.first_views import ensure_views
 from mixpanel_assets.properties.handler import PropertiesHandler
+from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import StagingResource, warehouse_at
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
@@ -75,6 +77,14 @@ class _AtomicIOManager(DbIOManager):
             raise
         if isinstance(obj, StagedSnapshot | StagedEvents):
             obj.drop()
+            self._ensure_views(context, obj)
+
+    def _ensure_views(self, context: dg.OutputContext, stored: StagedSnapshot | StagedEvents) -> None:
+        """What was stored can be queried by typed columns at once."""
+        table = "events" if isinstance(stored, StagedEvents) else stored.stream.name
+        source = next((source for source in SOURCES if source.table == table), None)
+        if source is not None:
+            ensure_views(warehouse_at(self._database, context.log.info), source)
 
 
 class SnapshotHandler(DbTypeHandler[StagedSnapshot]):

@@ -25,10 +25,13 @@ _MEMORY = Field(
     default=MEMORY_MB, ge=100, description="MB that DuckDB may use; more where rows hold 100 kB of JSON on average."
 )
 # `eager()` would wait until every day of events is there; a sync of a few days is worth a new catalogue too.
+_UPDATED = dg.AutomationCondition.any_deps_updated().since_last_handled()
+# What was synced before the sensor's first look is no update to it. Asked for once: a failure is not asked for again.
+_NEVER_MADE = dg.AutomationCondition.missing().newly_true().since(
+    dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+) & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
 _AFTER_SYNC = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
+    (_UPDATED | _NEVER_MADE) & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
 ).with_label("after_sync")
 
 

@@ -44,6 +44,8 @@ EVENTS = Source(
     ("event_name", "event_time", "distinct_id", "insert_id", "synced_at"),
     by_event=True,
 )
+# Those that have a catalogue as an asset; groups are catalogued beside the profiles.
+SOURCES = (PROFILES, EVENTS)
 
 
 def group(data_group_id: str) -> Source:

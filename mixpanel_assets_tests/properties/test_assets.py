@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from mixpanel_assets.definitions import build_defs
+from mixpanel_assets.properties import first_views
 from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
@@ -153,3 +155,44 @@ def test_a_sync_that_goes_on_is_waited_for(pipeline: Pipeline) -> None:
     second = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=first.cursor)
     # Red without `since_last_handled`: the update is no news any more.
     assert second.total_requested == 1
+
+
+def test_a_sync_before_the_sensors_first_look_is_seen(pipeline: Pipeline) -> None:
+    """Red without `_NEVER_MADE`, and endless without its `since`."""
+    defs, both = build_defs(), dg.AssetSelection.assets(PROFILE_PROPERTIES_KEY, EVENT_PROPERTIES_KEY)
+    assert pipeline.sync().success
+    first = dg.evaluate_automation_conditions(defs, pipeline.instance, both)
+    assert (first.get_num_requested(PROFILE_PROPERTIES_KEY), first.total_requested) == (1, 1)
+    second = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=first.cursor)
+    third = dg.evaluate_automation_conditions(defs, pipeline.instance, both, cursor=second.cursor)
+    assert (second.total_requested, third.total_requested) == (0, 0)
+
+
+def test_typed_views_are_there_after_the_first_sync(pipeline: Pipeline) -> None:
+    """Red without `ensure_views`."""
+    assert pipeline.sync().success
+    assert pipeline.query("select count(*) from {schema}.profiles_wide") == [(40,)]
+    assert pipeline.query("select count(*) > 0 from {schema}.profile_properties") == [(True,)]
+
+
+def test_typed_views_of_events_are_there_after_the_first_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with events_pipeline(tmp_path, monkeypatch) as pipeline:
+        assert pipeline.sync(FIRST, "2026-01-03").success
+        assert pipeline.query("select count(*) from {schema}.events_wide") == pipeline.query(
+            "select count(*) from {schema}.events"
+        )
+
+
+def test_views_that_cannot_be_made_leave_the_sync_green(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when `ensure_views` raises; and a large table is left to the asset, with a word."""
+    monkeypatch.setattr(first_views, "MOST_ROWS", 39)
+    large = pipeline.sync()
+    assert large.success
+    assert "mixpanel.profiles_wide is not made yet, since 40 rows take a while" in large.words
+    monkeypatch.setattr(first_views, "MOST_ROWS", 40)
+    with duckdb.connect(str(pipeline.database)) as connection:
+        connection.execute("create table mixpanel.profiles_wide as select 1 as mine")
+    hindered = pipeline.sync()
+    assert hindered.success
+    assert "mixpanel.profiles_wide was not made, the rows are stored: " in hindered.words
+    assert pipeline.query("select mine from {schema}.profiles_wide") == [(1,)]
