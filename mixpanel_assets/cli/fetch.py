@@ -170,6 +170,30 @@ def retry_events(
     return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
 
+@fetch_app.command("cohorts")
+def fetch_cohorts(
+    max_removed_fraction: RemovedFraction = None,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy the list of cohorts to the table mixpanel.cohorts: names and sizes, no members."""
+    from mixpanel_assets.cli.progress import view
+
+    settings.project()
+    with view("cohorts", "pages", wanted=not no_progress, bar=not verbose) as shown:
+        set_up_process()
+        from mixpanel_assets.runs import syncs
+
+        given = {"max_removed_fraction": max_removed_fraction, "on_quota": on_quota.value}
+        synced = syncs.sync_list("cohorts", given, shown, log_level(verbose))
+    print_result(synced.result.to_dict(), output)
+    for problem in synced.problems:
+        warn(problem)
+    return 1 if synced.problems else 0
+
+
 def names(given: list[str] | None) -> list[str] | None:
     """Names that were given one by one, or as a JSON list; a comma may be part of a name."""
     if not given:

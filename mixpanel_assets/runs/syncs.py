@@ -28,10 +28,12 @@ from mixpanel_assets.results import (
 )
 from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
+from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.days import split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
+from mixpanel_assets.streams.profiles.assets import PROFILES
 from mixpanel_assets.streams.profiles.settings import ProfilesConfig
+from mixpanel_assets.streams.stream import Stream
 
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
 MAX_EVENT_WORKERS = POOL_CEILINGS[EXPORT_POOL]
@@ -126,17 +128,29 @@ def sync_profiles(
     instance: dg.DagsterInstance | None = None,
     log_level: str = "CRITICAL",
 ) -> Synced[ParallelProfileFetchResult]:
-    """Run `mixpanel/profiles` while `watcher` looks on; `instance` None: the one of DAGSTER_HOME.
+    """`sync_pages` of `mixpanel/profiles`."""
+    return sync_pages(PROFILES, config, workers, watcher, instance, log_level)
+
+
+def sync_pages(
+    stream: Stream,
+    config: Mapping[str, Any],
+    workers: int,
+    watcher: Watcher,
+    instance: dg.DagsterInstance | None = None,
+    log_level: str = "CRITICAL",
+) -> Synced[ParallelProfileFetchResult]:
+    """Sync a stream in pages while `watcher` looks on; `instance` None: the one of DAGSTER_HOME.
 
     Raises:
         MixpanelAssetsError: nothing was stored.
     """
-    order = RunOrder(PROFILES_KEY, config, workers, log_level=log_level)
-    report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher, ENGAGE_POOL)
+    order = RunOrder(stream.key, config, workers, log_level=log_level)
+    report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher, stream.pool)
     stored, stored_at = _stored(report)
     result = ParallelProfileFetchResult(
-        table="mixpanel.profiles",
-        total_rows=stored["fetched_rows"] - stored["duplicate_profiles"],
+        table=f"mixpanel.{stream.name}",
+        total_rows=stored["fetched_rows"] - stored[f"duplicate_{stream.name}"],
         successful_pages=stored["successful_pages"],
         failed_pages=stored["failed_pages"],
         failed_page_indices=tuple(stored["failed_page_indices"] or ()),
@@ -144,6 +158,20 @@ def sync_profiles(
         fetched_at=stored_at,
     )
     return Synced(result, _problems(report))
+
+
+def sync_list(name: str, given: Mapping[str, Any], watcher: Watcher, log_level: str) -> Synced[FetchResult]:
+    """Sync a stream that is a list of one page.
+
+    Raises:
+        ConfigurationError: a setting is out of range.
+        MixpanelAssetsError: nothing was stored.
+    """
+    stream = next(stream for stream in STREAMS if stream.name == name)
+    config = _given(given)
+    stream.config(**config).check()
+    synced = sync_pages(stream, config, 1, watcher, log_level=log_level)
+    return Synced(_sequential(synced.result, name, None), synced.problems)
 
 
 def events_config(**given: Any) -> dict[str, Any]:

@@ -59,7 +59,7 @@ from typing import Any
 
 from mixpanel_assets.sandbox.wire import Damage
 
-ENDPOINTS = ("engage", "engage/properties", "export")
+ENDPOINTS = ("engage", "engage/properties", "cohorts/list", "export")
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
     *("gzip-cut", "no-framing", "trickle", "trickle-head", "two-lengths"),
     *("huge-page", "huge-line", "huge-export"),

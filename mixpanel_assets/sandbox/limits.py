@@ -49,7 +49,7 @@ class Gate:
         self._project_id = project_id
         self._lock = threading.Lock()
         queries = _Pool()
-        self._pools = {"engage": queries, "engage/properties": queries, "export": _Pool()}
+        self._pools = {"engage": queries, "engage/properties": queries, "cohorts/list": queries, "export": _Pool()}
 
     def enter(self, endpoint: str, request: str, *, counted: bool) -> None:
         """Let a request in; every success must be followed by one `leave`."""

@@ -25,6 +25,7 @@ from mixpanel_assets.sandbox.export import Export
 from mixpanel_assets.sandbox.faults import Fault, FaultScript, script
 from mixpanel_assets.sandbox.journal import Arrival, Journal, Request
 from mixpanel_assets.sandbox.limits import Gate, Limits
+from mixpanel_assets.sandbox.lists import Lists
 from mixpanel_assets.sandbox.population import Population, View, today
 from mixpanel_assets.sandbox.replies import (
     NO_WORKSPACE,
@@ -40,6 +41,7 @@ from mixpanel_assets.sandbox.server import Call, Server
 _ROUTES = {
     **dict.fromkeys(("/api/query/engage", "/api/2.0/engage"), "engage"),
     **dict.fromkeys(("/api/query/engage/properties", "/api/2.0/engage/properties"), "engage/properties"),
+    **dict.fromkeys(("/api/query/cohorts/list", "/api/2.0/cohorts/list"), "cohorts/list"),
     "/api/2.0/export": "export",
 }
 
@@ -82,6 +84,7 @@ class Sandbox:
         self._script, self._gate = FaultScript(list(faults)), Gate(limits or Limits(), project_id)
         paging = Paging(page_size, page_size_cap, ignore_page_size, total_on_all_pages)
         self._engage = Engage(self.population, self._shelf, paging)
+        self.lists = Lists(self.population, project_id)
         self._export = Export(self.population, self._shelf, today, chunked, history_days)
         self._server: Server | None = None
 
@@ -247,6 +250,8 @@ class Sandbox:
     def _true_reply(self, call: Call, fault: Fault | None) -> Reply:
         if call.endpoint == "export":
             return self._export.reply(call.params, call.request)
+        if call.endpoint == "cohorts/list":
+            return self.lists.reply()
         if call.endpoint == "engage/properties":
             return self._engage.properties(call.params, call.request)
         page = self._engage.page(call.params, call.request)

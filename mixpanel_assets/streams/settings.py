@@ -16,6 +16,14 @@ class SyncConfig(dg.Config):
         default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
 
+    def check(self) -> None:
+        """Refuse settings that are out of range or contradict each other.
+
+        Raises:
+            ConfigurationError: one line that names them.
+        """
+        raise NotImplementedError
+
 
 class PropertiesConfig(SyncConfig):
     """Settings of one sync of what has properties."""

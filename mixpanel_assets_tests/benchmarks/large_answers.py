@@ -16,7 +16,7 @@ from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.profiles.stream import PROFILES
+from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.staged import SnapshotFolder
 
@@ -37,7 +37,7 @@ def pages(client: MixpanelClient, root: Path, numbers: range) -> str:
 def page(client: MixpanelClient, root: Path, number: int, session_id: str | None) -> Page:
     """One page, staged."""
     came = fetch_page(client, ProfileQuery(), number, session_id, client.retrier(_LOG), folder=root)
-    SnapshotFolder(root, PROFILES, "s").write_page(came, 1, ())
+    SnapshotFolder(root, PROFILE_PAGES, "s").write_page(came, 1, ())
     return came
 
 

@@ -66,6 +66,9 @@ class EventsConfig(PropertiesConfig):
         ),
     )
 
+    def check(self) -> None:
+        self.query()
+
     def query(self) -> EventsQuery:
         """What is asked of Mixpanel.
 

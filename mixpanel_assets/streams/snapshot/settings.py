@@ -29,6 +29,9 @@ class SnapshotConfig(SyncConfig):
         """What a stream asks for with these settings, before it is checked."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        self.query()
+
     def query(self) -> SnapshotQuery:
         """What is asked of Mixpanel.
 
