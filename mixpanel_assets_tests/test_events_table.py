@@ -198,6 +198,21 @@ class TestTimes:
         assert (source, reason) == (f"{DAY} to {DAY}", "no readable time")
         assert json.loads(row) == {"event": "e", "properties": event(time=time, distinct_id="b")}
 
+    def test_rows_set_aside_by_an_earlier_version_are_taken_over(self, table: Table) -> None:
+        """There the days, and whether a row is stored, stood in words."""
+        table.load(event(), event(time="noon", distinct_id="b"))
+        with table.warehouse.transaction() as connection:
+            for column in ("stored", "from_day", "to_day"):
+                connection.execute(f"alter table rejected_rows drop column {column}")
+            connection.execute(
+                "insert into rejected_rows select asset, source, 0, 'stored with x', row, synced_at from rejected_rows"
+            )
+        table.load(event(time=NOON + 86_400), days=(NEXT, NEXT))
+        rows = "select reason, stored, from_day::varchar, to_day::varchar from rejected_rows order by 1"
+        assert table.query(rows) == [("no readable time", False, DAY, DAY), ("stored with x", True, DAY, DAY)]
+        table.load(event())
+        assert table.query("from rejected_rows") == []
+
     @pytest.mark.parametrize("seconds", [-12 * 3600 - 1, 12 * 3600, 86_400 * 400])
     def test_a_time_outside_the_days_asked_for_sets_the_row_aside(self, table: Table, seconds: int) -> None:
         table.load(event(), event(time=NOON + seconds, distinct_id="b"))

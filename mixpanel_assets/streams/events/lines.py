@@ -21,11 +21,12 @@ _ERROR_MEMBERS = ("error", "message", "status", "code")
 
 @dataclass(frozen=True)
 class SetAside:
-    """A line that is not stored, or not as it came. `row` counts from 0."""
+    """A line that is not stored, or not as it came. `row` counts from 0; `stored`: mended, it is stored as well."""
 
     row: int
     reason: str
     text: str
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def straighten(file: Path, target: BinaryIO, what: str, texts: ServerText) -> St
         target.write(content)
         written += 1
         if repair:
-            set_aside.append(SetAside(record.row, f"stored with {repair}", texts.kept(_readable(record.text))))
+            text = texts.kept(_readable(record.text))
+            set_aside.append(SetAside(record.row, f"stored with {repair}", text, stored=True))
             repaired += 1
     if unusual is not None:
         raise BrokenExportError(f"{what}: the export ends with line {unusual.row + 1}, which is no event")

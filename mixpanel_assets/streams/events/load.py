@@ -53,8 +53,8 @@ _REASON = """
 
 # A row set aside belongs to no day for sure: it counts for the first of the days it came with.
 _REJECTED_BY_DAY = f"""
-    select split_part(source, ' to ', 1)::date as day, synced_at, count(*) as rows from {REJECTED_TABLE}
-    where asset = 'events' and reason not like 'stored with %' group by all
+    select from_day as day, synced_at, count(*) as rows from {REJECTED_TABLE}
+    where asset = 'events' and not stored group by all
     """
 
 
@@ -352,26 +352,34 @@ def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
 
 def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
     """Replace the rows that earlier loads of these days set aside."""
-    newer = _NEWER.format(stored=REJECTED_TABLE, staged="staged_ranges")
+    newer = _NEWER.format(stored="aside", staged="staged_ranges")
     connection.execute(
-        f"delete from {REJECTED_TABLE} where asset = 'events' and exists (from staged_ranges "
-        "where split_part(source, ' to ', 1) >= from_day::varchar and split_part(source, ' to ', 2) <= to_day::varchar "
+        f"delete from {REJECTED_TABLE} as aside where asset = 'events' and exists (from staged_ranges "
+        "where aside.from_day >= staged_ranges.from_day and aside.to_day <= staged_ranges.to_day "
         f"and ({newer}) is not true)"
     )
     for part in staged.ranges:
         if part.rejected or part.repaired:
             file = EventsFolder(staged.root, part.folder).rejected_file(part)
             connection.execute(
-                f"insert into {REJECTED_TABLE} select 'events', ?, row, reason, text, ? from read_json(?, "
-                "format = 'newline_delimited', maximum_object_size = ?, "
-                "columns = {row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
-                [f"{part.from_date} to {part.to_date}", part.asked_at, str(file), 2 * MAX_LINE_BYTES],
+                f"insert into {REJECTED_TABLE} select 'events', $source, row, reason, text, $asked_at, "
+                "coalesce(stored, false), $from_day::date, $to_day::date from read_json($file, "
+                "format = 'newline_delimited', maximum_object_size = $size, "
+                "columns = {row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR', stored: 'BOOLEAN'})",
+                {
+                    "source": f"{part.from_date} to {part.to_date}",
+                    "asked_at": part.asked_at,
+                    "from_day": part.from_date,
+                    "to_day": part.to_date,
+                    "file": str(file),
+                    "size": 2 * MAX_LINE_BYTES,
+                },
             )
     if unplaced:
         line = """'{"event":' || name || ',"properties":' || properties || '}'"""
         connection.execute(
             f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
-            f"synced_at from {_staged_events(staged)} where ({_REASON}) is not null",
+            f"synced_at, false, from_day, to_day from {_staged_events(staged)} where ({_REASON}) is not null",
             [_files(staged)],
         )
 

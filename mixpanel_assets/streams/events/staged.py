@@ -176,7 +176,7 @@ class EventsFolder:
         return self.path / f"{result.from_date}_{result.to_date}.parquet"
 
     def rejected_file(self, result: RangeResult) -> Path:
-        """JSON lines: `row`, `reason`, `text`."""
+        """JSON lines: `row`, `reason`, `text`, `stored`."""
         return self.path / f"{result.from_date}_{result.to_date}.rejected.jsonl"
 
     def _files(self, result: RangeResult) -> tuple[Path, Path, Path]:

@@ -289,8 +289,9 @@ class _Load:
         if files:
             longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
             self._connection.execute(
-                f"insert into {REJECTED_TABLE} select ?, source, row, reason, text, ? from read_json(?, "
-                "format = 'newline_delimited', maximum_object_size = ?, "
+                f"insert into {REJECTED_TABLE} (asset, source, row_number, reason, row, synced_at, stored) "
+                "select ?, source, row, reason, text, ?, false "
+                "from read_json(?, format = 'newline_delimited', maximum_object_size = ?, "
                 "columns = {source: 'VARCHAR', row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
                 [self._stream.name, self._staged.snapshot.started_at, _names(files), longest],
             )
