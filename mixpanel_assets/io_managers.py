@@ -143,7 +143,8 @@ def _preview(connection: "duckdb.DuckDBPyConnection", stream: SnapshotStream, ro
     columns = [stream.key.name, *(column.name for column in stream.columns), stream.content.name]
     latest = stream.columns[0].name if stream.columns else stream.key.name
     found = connection.execute(
-        f"select {', '.join(f'left({name}::varchar, {_PREVIEW_CHARACTERS})' for name in columns)} "
+        f"select {', '.join(f'{name}::varchar' for name in columns[:-1])}, "
+        f"left({stream.content.name}::varchar, {_PREVIEW_CHARACTERS}) "
         f"from {stream.name} order by {latest} desc nulls last limit {rows}"
     ).fetchall()
     records = [dg.TableRecord(dict(zip(columns, map(_shown, row), strict=True))) for row in found]
