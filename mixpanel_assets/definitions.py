@@ -29,6 +29,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_
 def build_defs(
     *,
     duckdb_path: str = "",
+    read_copy: str = "",
     staging_folder: str = "",
     executor: dg.ExecutorDefinition | None = None,
     resources: Mapping[str, Any] | None = None,
@@ -43,6 +44,8 @@ def build_defs(
 
     Args:
         duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel_data.duckdb` in DAGSTER_HOME.
+        read_copy: A copy of the DuckDB file for readers, renewed after each sync; default: MP_READ_COPY where
+            `duckdb_path` is not given, or none.
         staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME.
         executor: What runs the steps, of the jobs here and of all assets of the code location; run config
             `execution.config` follows its schema. Without one the jobs run on `threaded_executor`, and assets that are
@@ -69,8 +72,8 @@ def build_defs(
             "mixpanel": MixpanelResource(),
             "staging": staging,
             "history": HistoryResource(),
-            "warehouse": WarehouseResource(database=duckdb_path),
-            WAREHOUSE: WarehouseIOManager(database=duckdb_path),
+            "warehouse": WarehouseResource(database=duckdb_path, read_copy=read_copy),
+            WAREHOUSE: WarehouseIOManager(database=duckdb_path, read_copy=read_copy),
             HANDLES: HandleIOManager(staging=staging),
             **(resources or {}),
         },

@@ -26,7 +26,7 @@ from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.properties.first_views import ensure_views
 from mixpanel_assets.properties.handler import PropertiesHandler
 from mixpanel_assets.properties.sources import SOURCES
-from mixpanel_assets.resources import StagingResource, warehouse_at
+from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events import load as events_table
@@ -41,6 +41,7 @@ class WarehouseIOManager(DuckDBIOManager):
     """Writes assets to DuckDB, each output in one transaction."""
 
     database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+    read_copy: str = Field(default="", description=READ_COPY)
     preview_rows: int = Field(
         default=5,
         ge=0,
@@ -57,7 +58,7 @@ class WarehouseIOManager(DuckDBIOManager):
                 "database", self.database
             )  # Refused before the first request, not when its rows are to be stored.
         return _AtomicIOManager(
-            db_client=_TransactionalClient(self.database),
+            db_client=_TransactionalClient(self.database, self.read_copy),
             database=self.database,
             schema=self.schema_,
             type_handlers=[SnapshotHandler(self.preview_rows), EventsHandler(), PropertiesHandler()],
@@ -196,14 +197,15 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
 class _TransactionalClient(DuckDbClient):
     """One transaction for whatever DbIOManager does to a table."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, read_copy: str) -> None:
         self._database = database
+        self._read_copy = read_copy
 
     @contextmanager
     def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
         self, context: dg.OutputContext, table_slice: TableSlice
     ) -> "Iterator[duckdb.DuckDBPyConnection]":
-        with warehouse_at(self._database, context.log.warning).transaction() as connection:
+        with warehouse_at(self._database, context.log.warning, self._read_copy).transaction() as connection:
             yield connection
 
     @staticmethod

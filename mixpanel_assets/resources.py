@@ -130,14 +130,18 @@ class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
             )
 
 
+READ_COPY = "A copy of the file for readers, renewed after each sync; default: MP_READ_COPY, or none."
+
+
 class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
     """The DuckDB file, for ops and checks that look at it. Only the IO manager writes."""
 
     database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+    read_copy: str = Field(default="", description=READ_COPY)
 
     def open(self, log: dg.DagsterLogManager) -> Warehouse:
         """The warehouse; waits for a lock are said to `log`."""
-        warehouse = warehouse_at(self.database, log.warning)
+        warehouse = warehouse_at(self.database, log.warning, self.read_copy)
         if warehouse.path.parent == settings.home():
             # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
             with suppress(OSError):
@@ -153,13 +157,15 @@ class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
         return under_present_name(warehouse, former) if former else advised(warehouse)
 
 
-def warehouse_at(database: str, say: Say) -> Warehouse:
-    """The configured file, or the environment's.
+def warehouse_at(database: str, say: Say, read_copy: str = "") -> Warehouse:
+    """The configured file with its configured copy, or the environment's with the environment's.
 
     Raises:
         ConfigurationError: not a file of this machine.
     """
     if database:
-        return Warehouse(settings.database_file("database", database), say)
+        copy = settings.database_file("read_copy", read_copy) if read_copy else None
+        return Warehouse(settings.database_file("database", database), say, copy)
     path = settings.duckdb_path()
-    return Warehouse(path, say, only_if_there=path == settings.former_duckdb_path())
+    copy = settings.database_file("read_copy", read_copy) if read_copy else settings.read_copy_path()
+    return Warehouse(path, say, copy, only_if_there=path == settings.former_duckdb_path())

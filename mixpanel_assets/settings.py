@@ -104,6 +104,16 @@ def former_duckdb_path() -> Path | None:
     return None if _variable("MP_DUCKDB_PATH") else home() / FORMER_DUCKDB_FILE
 
 
+def read_copy_path() -> Path | None:
+    """The copy of the DuckDB file that is renewed after each sync, `MP_READ_COPY`; None: no copy is made.
+
+    Raises:
+        ConfigurationError: not a file of this machine.
+    """
+    named = _variable("MP_READ_COPY")
+    return database_file("MP_READ_COPY", named) if named else None
+
+
 def database_file(setting: str, text: str) -> Path:
     """The DuckDB file that a setting names, there or not yet.
 

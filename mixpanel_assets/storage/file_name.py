@@ -57,7 +57,7 @@ def _rename(former: Path, present: Path) -> None:
     """One rename moves all: the log of an interrupted commit is in the file before, and DuckDB's lock keeps others out
     until after, but on Windows, which renames no open file."""
     with duckdb.connect(str(former), config=_ALONE) as connection:
-        connection.execute("force checkpoint")
+        connection.execute("checkpoint")
         log = former.with_name(f"{former.name}.wal")
         if log.exists() and log.stat().st_size:
             raise WarehouseError(f"{log.name} holds what DuckDB could not write into it")

@@ -27,6 +27,7 @@ from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.file_turns import our_turn
 from mixpanel_assets.stopping import stop_requested
+from mixpanel_assets.storage.read_copy import check_place, renew
 
 SCHEMA = "mixpanel"
 # A dashboard's query is over within this; a run waits as long with its rows safely staged.
@@ -78,11 +79,13 @@ class Warehouse:
     Attributes:
         path: The file; it is made when it is not there, its folder is not.
         say: Told, in a line, when a lock is waited for.
+        read_copy: Where a copy for readers is swapped in after each transaction; None: nowhere.
         only_if_there: Never make the file: it was found under a name that a sync may take from it meanwhile.
     """
 
     path: Path
     say: Say = lambda line: None
+    read_copy: Path | None = None
     only_if_there: bool = False
 
     def check_ready(self) -> None:
@@ -90,7 +93,10 @@ class Warehouse:
 
         Raises:
             WarehouseError: one line that says what to do.
+            ConfigurationError: no copy for readers can go where it should.
         """
+        if self.read_copy:
+            check_place(self.read_copy, self.path)
         if self.path.exists():
             with self._connection(PREFLIGHT_WAIT_SECONDS):
                 pass
@@ -130,6 +136,13 @@ class Warehouse:
                 if stop_requested().is_set():
                     raise Cancelled(f"cancelled before it was stored; {self.path} is as it was")
                 connection.commit()
+                self._renew_read_copy(connection)
+
+    def _renew_read_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if self.read_copy is None:
+            return
+        if reason := renew(self.read_copy, self.path, connection):
+            self.say(f"all is stored, but the copy for readers, {self.read_copy}, stays as it was: {reason}")
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
