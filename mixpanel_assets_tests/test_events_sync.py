@@ -11,7 +11,7 @@ import pytest
 from mixpanel_assets import partitions
 from mixpanel_assets.sandbox import Population
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events import load as events_table
+from mixpanel_assets.streams.events import same_event
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
 # Dagster's own use of its own deprecated name.
@@ -196,5 +196,5 @@ class TestChecks:
         pipeline.sandbox.population.add_events(
             FIRST, [next(iter(pipeline.sandbox.population.events(FIRST, milliseconds=True)))]
         )
-        monkeypatch.setattr(events_table, "_delete_surplus", lambda connection: None)
+        monkeypatch.setattr(same_event, "_delete_surplus", lambda connection, table: None)
         assert pipeline.sync(FIRST).checks["event_keys_unique"] is False

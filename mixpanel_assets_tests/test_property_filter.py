@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
-from mixpanel_assets.client.property_filter import EVENT_KEY, KEEP_ALL, PropertyFilter, SievedLines
+from mixpanel_assets.client.property_filter import EVENT_KEY, ID_BEFORE, KEEP_ALL, PropertyFilter, SievedLines
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.streams.events.assets import EventsConfig
@@ -122,11 +122,11 @@ class TestEvents:
             json.loads(got[6])
 
     def test_what_tells_events_apart_stays(self) -> None:
-        members = ",".join(f'"{name}":1' for name in (*EVENT_KEY, "a", "b"))
+        members = ",".join(f'"{name}":1' for name in (*EVENT_KEY, ID_BEFORE, "a", "b"))
         line = b'{"event":"e","properties":{' + members.encode() + b"}}\n"
         kept = json.loads(self.through(line, [], PropertyFilter(include=("b",))))
         # Red without `for_events`.
-        assert set(kept["properties"]) == {*EVENT_KEY, "b"}
+        assert set(kept["properties"]) == {*EVENT_KEY, ID_BEFORE, "b"}
 
     @staticmethod
     def through(content: bytes, sizes: list[int], kept: PropertyFilter) -> bytes:

@@ -3,7 +3,8 @@
 A hash is a pseudonym: SHA-256 of the value, as 64 hexadecimal digits. Without a salt it hides values from the eye
 only: whoever has a list of addresses can hash them too and compare. With a secret salt (then HMAC-SHA-256) this takes
 the salt. In both cases equal values stay equal, so rows can be counted and joined, and linked. It hides no distinct_id
-unless that is listed, and nothing that another property repeats.
+unless that is listed, then also the one that an event had before its identities were merged; and nothing that another
+property repeats.
 
 What is gone is gone for all that follows: without `$last_seen` a profile has no last_seen, and events without
 `$insert_id` that only differ in what was taken out are one event.
@@ -24,6 +25,8 @@ from mixpanel_assets.errors import ConfigurationError
 
 # In `hashed`: the profile's own id, as one name with which it joins `distinct_id` of hashed events.
 PROFILE_ID = "$distinct_id"
+# The distinct_id that an event had before its identities were merged.
+ID_BEFORE = "$distinct_id_before_identity"
 # What tells events apart, and which of two copies is the newer: always kept.
 EVENT_KEY = ("time", "distinct_id", "$insert_id", "mp_processing_time_ms")
 _EVENT_KEY_AS_IT_IS = ("time", "mp_processing_time_ms")
@@ -71,6 +74,21 @@ class PropertyFilter:
             if name in self.hashed:
                 raise ConfigurationError(f"hash_properties: {name!r} is needed as it is")
 
+    def check_for_filtered_events(self) -> None:
+        """Refuse to lose what tells that an event has come before, where events do not replace their whole day.
+
+        Raises:
+            ConfigurationError: one line that names the property.
+        """
+        if ID_BEFORE in self.exclude:
+            raise ConfigurationError(
+                f"exclude_properties: with where, {ID_BEFORE!r} is needed: hash distinct_id instead"
+            )
+        if ID_BEFORE in self.hashed and "distinct_id" not in self.hashed:
+            raise ConfigurationError(
+                f"hash_properties: with where, {ID_BEFORE!r} is hashed with distinct_id or not at all"
+            )
+
     def and_also(self, other: "PropertyFilter") -> "PropertyFilter":
         """What both keep."""
         if self.include is None or other.include is None:
@@ -97,9 +115,10 @@ class PropertyFilter:
         return b"{" + b",".join(kept) + b"}"
 
     def for_events(self) -> "PropertyFilter":
-        """The same, and what tells events apart."""
-        include = None if self.include is None else (*EVENT_KEY, *self.include)
-        return PropertyFilter(include, self.exclude, self.hashed)
+        """The same, and what tells events apart; an id that was one before is hashed as the one that is."""
+        include = None if self.include is None else (*EVENT_KEY, ID_BEFORE, *self.include)
+        hashed = (*self.hashed, ID_BEFORE) if "distinct_id" in self.hashed else self.hashed
+        return PropertyFilter(include, self.exclude, hashed)
 
     def keeps(self, name: str) -> bool:
         """Whether a property is kept, hashed or not."""

@@ -7,7 +7,8 @@ lines.py        which lines are events
 columns.py      lines as Parquet
 staged.py       ranges as files
 chunking.py     days as chunks, a chunk as ranges, and what of them came
-load.py         the table (missing.py: what it lacks; owed.py: what is to be fetched again)
+load.py         the table (same_event.py: which rows are one event; missing.py: what it lacks; owed.py: what is to be
+                fetched again)
 assets.py       the ops, in the order in which data flows
 reports.py      what a sync says of itself
 checks.py       whether what is stored can be trusted

@@ -261,6 +261,8 @@ def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, warehouse: Wa
     }
     if not asked:
         raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")
+    for each in dict.fromkeys(asked.values()):
+        each.check()
     return asked
 
 

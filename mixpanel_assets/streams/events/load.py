@@ -8,7 +8,6 @@ staged file holds is columns.py's, which has proven it.
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ import msgspec
 
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
 from mixpanel_assets.storage.warehouse import bound_memory, compression, count, has_column, table_exists
-from mixpanel_assets.streams.events import missing
+from mixpanel_assets.streams.events import missing, same_event
 from mixpanel_assets.streams.events.columns import MAX_LINE_BYTES
 from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.same_event import KEY_HASH
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets.streams.events.wall_clock import instant
 
@@ -34,16 +34,6 @@ DAYS_TABLE = "event_days"
 _MEMORY_MB = 400
 _STAGED_DAYS = "(select day from staged_days)"
 _ROWS_BY_DAY = f"select day, count(*) as rows from {TABLE} group by all"
-# Of rows without $insert_id the content is part of the key.
-_KEY_COLUMNS = "event_name, event_time, distinct_id, insert_id"
-_KEY = f"{_KEY_COLUMNS}, case when insert_id is null then properties::varchar end"
-_KEY_HASH = _KEY.replace("properties::varchar", "hash(properties::varchar)")
-# Whose event it was when it was sent: Mixpanel serves it under another distinct_id once identities are merged.
-_SENDER = """coalesce(properties ->> '$."$distinct_id_before_identity"', distinct_id)"""
-# What a merge, and being served anew, changes of an event; its other properties stay.
-_OF_MERGE = json.dumps(
-    dict.fromkeys(["distinct_id", "$distinct_id_before_identity", "$is_reshuffled", "mp_processing_time_ms"])
-)
 # Stored by a load that was asked for later. What lies in the future a wrong clock wrote, and would be newer for ever.
 _NEWER = "{stored}.synced_at > {staged}.synced_at and {stored}.synced_at <= now()"
 _REASON = """
@@ -152,7 +142,9 @@ def loaded_at(connection: duckdb.DuckDBPyConnection) -> Mapping[str, datetime]:
 def repeated_keys(connection: duckdb.DuckDBPyConnection, first: str | None, last: str | None) -> int:
     """Rows that repeat another's key, from the first to the last day (ISO dates, inclusive; None: no bound)."""
     days = f"{_day(connection)} between coalesce(?::date, '-infinity') and coalesce(?::date, 'infinity')"
-    return count(connection, f"select count(*) from {_repeated(days, _day(connection))}", [first, last])
+    return count(
+        connection, f"select count(*) from {same_event.repeated(TABLE, days, _day(connection))}", [first, last]
+    )
 
 
 def rows_outside_their_days(connection: duckdb.DuckDBPyConnection) -> int:
@@ -182,8 +174,7 @@ def _publish(
     _delete_replaced(connection, query)
     unplaced = _insert(connection, staged)
     _set_aside(connection, staged, unplaced)
-    _drop_superseded(connection)
-    _drop_duplicates(connection)
+    _drop_repeats(connection)
     _write_days(connection, query)
     return left, refused
 
@@ -262,7 +253,7 @@ def _note_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) ->
     """Table `replaced`: key and content of the rows that the staged days hold now."""
     scope, names = _scope(query)
     connection.execute(
-        f"create temp table replaced as select day, hash({_KEY_HASH}) as key, "
+        f"create temp table replaced as select day, {KEY_HASH} as key, "
         f"hash(properties::varchar) as content from {TABLE} where day in {_STAGED_DAYS} and {scope}",
         names,
     )
@@ -300,7 +291,7 @@ def _keys_that_came(connection: duckdb.DuckDBPyConnection, staged: StagedEvents)
         return {}
     return dict(
         connection.execute(
-            f"select day::varchar, count(distinct hash({_KEY_HASH})) from {_staged_events(staged)} "
+            f"select day::varchar, count(distinct {KEY_HASH}) from {_staged_events(staged)} "
             f"where ({_REASON}) is null group by day",
             [_files(staged)],
         ).fetchall()
@@ -384,71 +375,18 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
         )
 
 
-def _drop_superseded(connection: duckdb.DuckDBPyConnection) -> None:
-    """Of an event that was served under several distinct_ids, as its identities were merged between two loads, only
-    what was asked for last stays. Where one answer has both, both stay.
-
-    Such rows meet where a load does not replace all rows of its days; a usual load spends nothing on this.
-    """
-    days = f"{TABLE} join staged_days using (day)"
-    if not count(connection, f"select count(*) from {days} where {TABLE}.synced_at <> staged_days.synced_at"):
-        return
-    connection.execute(
-        f"""
-        create temp table senders as
-        select {TABLE}.rowid as id, event_name, event_time, distinct_id, insert_id, {TABLE}.synced_at,
-               {_SENDER} as sender,
-               case when insert_id is null then json_merge_patch(properties, '{_OF_MERGE}')::varchar end as content
-        from {days}
-        """
-    )
-    connection.execute(
-        f"""
-        delete from {TABLE} where rowid in (
-            select older.id from senders as older semi join senders as newer
-            on newer.event_name = older.event_name and newer.event_time = older.event_time
-            and newer.sender = older.sender and newer.insert_id is not distinct from older.insert_id
-            and newer.content is not distinct from older.content
-            and newer.distinct_id <> older.distinct_id and newer.synced_at > older.synced_at
-        )
-        """
-    )
-    connection.execute("drop table senders")
-
-
-def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
-    """Of equal keys only the row that Mixpanel processed last stays. Table `dropped`: the others, by day."""
-    connection.execute(f"create temp table surplus as {_repeated(f'day in {_STAGED_DAYS}')}")
+def _drop_repeats(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leave one row of each event. Table `dropped`: how many rows of this load do not stay, by day."""
+    same_event.delete_repeats(connection, TABLE, f"day in {_STAGED_DAYS}")
     connection.execute(
         "create temp table dropped as select day, count(*) as rows from surplus "
         "join staged_days using (day, synced_at) group by day"
     )
-    _delete_surplus(connection)
-
-
-def _delete_surplus(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"delete from {TABLE} where rowid in (select id from surplus)")
 
 
 def _day(connection: duckdb.DuckDBPyConnection) -> str:
     """The day of a stored row, also in a table of an earlier version, which only a load takes over."""
     return "day" if has_column(connection, TABLE, "day") else "event_time::date"
-
-
-def _repeated(where: str, day: str = "day") -> str:
-    """A query for rows whose key another row has, which is to stay. Hashes find the candidates, columns decide."""
-    return f"""(
-        with hashed as (select rowid as id, hash({_KEY_COLUMNS}) as hash from {TABLE} where {where}),
-        candidates as (
-            select id from hashed semi join (select hash from hashed group by hash having count(*) > 1) using (hash)
-        )
-        select rowid as id, {day} as day, synced_at from {TABLE} where rowid in (from candidates)
-        qualify row_number() over (
-            partition by {_KEY}
-            order by try_cast(properties ->> 'mp_processing_time_ms' as double) desc nulls last,
-                     synced_at desc, properties::varchar
-        ) > 1
-    )"""
 
 
 def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:
@@ -486,7 +424,7 @@ def _note_differences(connection: duckdb.DuckDBPyConnection, query: EventsQuery)
         return
     connection.execute(
         f"create temp table differences as "
-        f"with loaded as (select day, hash({_KEY_HASH}) as key, "
+        f"with loaded as (select day, {KEY_HASH} as key, "
         f"hash(properties::varchar) as content from {TABLE} where day in {_STAGED_DAYS} and {scope}) "
         "select day, count(*) filter (replaced.key is null) as new, count(*) filter (loaded.key is null) as gone, "
         "count(*) filter (loaded.content <> replaced.content) as changed "

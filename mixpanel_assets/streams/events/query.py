@@ -39,6 +39,8 @@ class EventsQuery:
         if self.events is not None and not all(name.strip() for name in self.events or ("",)):
             raise ConfigurationError("events must name at least one event, and no empty names")
         self.kept.check_for_events()
+        if self.where is not None:
+            self.kept.check_for_filtered_events()
 
     def params(self) -> dict[str, str]:
         """The query as URL parameters."""
