@@ -12,6 +12,7 @@ from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import load as events_table
+from mixpanel_assets.streams.events import same_event
 from mixpanel_assets.streams.events.load import StagedEvents, StoredDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
@@ -167,10 +168,12 @@ class TestKeys:
         assert table.day() == StoredDay(rows=3, duplicates=0, rejected=0, new=1, changed=0, gone=0)
 
     def test_hashes_that_collide_cost_no_row(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(events_table, "_KEY_COLUMNS", "1")
-        table.load(event(), event(distinct_id="b"))
-        # Red when the hash alone decides.
-        assert table.day().rows == 2
+        monkeypatch.setattr(same_event, "_EVENT", "1")
+        monkeypatch.setattr(same_event, "_WHOSE", "length(distinct_id)")
+        before = {"$distinct_id_before_identity": "b"}
+        table.load(event(), event(distinct_id="b"), event(**{"$insert_id": "j"}, distinct_id="ccc", **before))
+        # Red when the hash alone decides, of equal keys or of merged identities.
+        assert table.day().rows == 3
 
 
 class TestTimes:

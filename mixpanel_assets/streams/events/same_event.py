@@ -19,6 +19,8 @@ _BEFORE = """coalesce(properties ->> '$."$distinct_id_before_identity"', distinc
 _OF_MERGE = json.dumps(
     dict.fromkeys(["distinct_id", "$distinct_id_before_identity", "$is_reshuffled", "mp_processing_time_ms"])
 )
+# What hashes are made of: by them candidates are found.
+_EVENT, _WHOSE = "event_name, event_time, insert_id", "distinct_id"
 
 
 def delete_repeats(connection: duckdb.DuckDBPyConnection, table: str, where: str) -> None:
@@ -46,7 +48,7 @@ def _alike(table: str, where: str) -> str:
     """Rows that may be one event, by hashes: `event`, whoever's it is, and `whose`. Columns decide afterwards."""
     return f"""
         with hashed as (
-            select rowid as id, hash(event_name, event_time, insert_id) as event, hash(distinct_id) as whose
+            select rowid as id, hash({_EVENT}) as event, hash({_WHOSE}) as whose
             from {table} where {where}
         )
         from hashed semi join (select event from hashed group by event having count(*) > 1) using (event)
