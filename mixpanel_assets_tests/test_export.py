@@ -161,7 +161,9 @@ class TestBrokenExports:
         assert len(sandbox.journal.requests) == 2
         assert fetch.staged(result) == served(sandbox, DAY, NEXT)
 
-    @pytest.mark.parametrize("fault", [*BROKEN, "two-lengths", "no-final-chunk", "bad-chunk", "gzip-cut", "no-framing"])
+    @pytest.mark.parametrize(
+        "fault", [*BROKEN, "two-lengths", "no-final-chunk", "bad-chunk", "no-chunks", "gzip-cut", "no-framing"]
+    )
     def test_what_stays_broken_is_a_failure_with_a_reason_and_leaves_nothing(
         self, fetch: Fetch, sandbox: Sandbox, fault: str
     ) -> None:

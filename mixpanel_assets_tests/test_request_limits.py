@@ -4,6 +4,7 @@ import io
 import logging
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -142,6 +143,18 @@ class TestSize:
         assert len(sandbox.journal.requests) <= 1
 
     @pytest.mark.parametrize("ask", [page, events])
+    def test_a_chunk_of_size_minus_one_is_not_read_to_the_end(self, sandbox: Sandbox, ask: Any) -> None:
+        """Red without `_safe_read`: 100 MB came at once, before any limit was looked at."""
+        sandbox.faults = [Fault("engage" if ask is page else "export", "huge-chunk:100", times=None)]
+        tracemalloc.start()
+        try:
+            with pytest.raises(TransientError, match="the connection broke off"):
+                ask(client_with(max_page_mb=5, max_export_mb=5, max_line_mb=5))
+            assert tracemalloc.get_traced_memory()[1] < 20e6
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize("ask", [page, events])
     def test_what_is_allowed_comes(self, sandbox: Sandbox, ask: Any) -> None:
         try:
             ask(client_with(max_page_mb=1, max_export_mb=1, max_line_mb=1))
@@ -153,3 +166,11 @@ def test_the_settings_reach_the_client() -> None:
     names = RequestLimits.__dataclass_fields__
     assert MixpanelResource()._limits() == RequestLimits()
     assert MixpanelResource(**dict.fromkeys(names, 7))._limits() == RequestLimits(**dict.fromkeys(names, 7))
+
+
+@pytest.mark.parametrize("ask", [page, events])
+def test_a_body_that_breaks_off_is_not_quoted(sandbox: Sandbox, ask: Any) -> None:
+    """Red with urllib3's own words: they quote what stands where a chunk's size should, the first line of the body."""
+    sandbox.faults = [Fault("engage" if ask is page else "export", "no-chunks", times=None)]
+    with pytest.raises(TransientError, match=r": the connection broke off: a chunk has no size$"):
+        ask(client_with())

@@ -104,7 +104,7 @@ class Answer:
                 raise self._ended() from None
             if isinstance(error, urllib3.exceptions.ReadTimeoutError) and self._times is not None:
                 raise silent(self.what, self._times) from None
-            cause = self._texts.quoted(str(error))
+            cause = self._texts.quoted(_cause(error))
             raise BrokenAnswerError(f"{self.what}: the connection broke off: {cause}") from None
         if self._watch.is_late or self._watch.is_cancelled:
             raise self._ended()
@@ -128,6 +128,12 @@ class Answer:
                 f"{self.what}: the answer is compressed as {self._texts.quoted(encoding)}, which was not asked for"
             )
         return (block for block in blocks if block)
+
+
+def _cause(error: Exception) -> str:
+    """What broke. Where a chunk has no size, urllib3 quotes what stands there instead, and that may be data."""
+    inner = next((each for each in error.args if isinstance(each, Exception)), error)
+    return "a chunk has no size" if isinstance(inner, urllib3.exceptions.InvalidChunkLength) else str(inner)
 
 
 def silent(what: str, times: Times) -> TooSlowError:

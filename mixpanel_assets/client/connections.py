@@ -4,6 +4,7 @@ Belongs here: what has to be known of urllib3 for that. Does not belong here: wh
 whose turn it is (send_turn.py).
 """
 
+import http.client
 import socket
 from typing import Any
 
@@ -41,7 +42,17 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class _Response(http.client.HTTPResponse):
+    def _safe_read(self, amt: int) -> bytes:
+        # A chunk that says its size is -1 would be read to the end of all that comes, at once.
+        if amt < 0:
+            raise http.client.IncompleteRead(b"")
+        return super()._safe_read(amt)  # type: ignore[misc,no-any-return]
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         connection = super()._new_conn()
         request_watch.hold(connection)
@@ -56,6 +67,8 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         connection = super()._new_conn()
         request_watch.hold(connection)

@@ -23,6 +23,8 @@ and is not used up, happens to it.
     two-lengths          the true answer, with two Content-Length headers that differ
     no-final-chunk       chunked, closed before the last chunk                              keep
     bad-chunk            chunked, a chunk of negative size after the part that arrives      keep
+    no-chunks            it says that it is chunked, and is not
+    huge-chunk:200       a chunk of size -1, and 200 MB
     gzip-cut             a gzip stream cut inside correct framing                           keep
     no-framing           neither length nor chunks: cut, and closed as if complete          keep (1.0: whole)
     trickle              the true answer, its body spread over `seconds`
@@ -61,6 +63,7 @@ from mixpanel_assets.sandbox.wire import Damage
 
 ENDPOINTS = ("engage", "engage/properties", "cohorts/list", "export")
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
+    *("no-chunks", "huge-chunk"),
     *("gzip-cut", "no-framing", "trickle", "trickle-head", "two-lengths"),
     *("huge-page", "huge-line", "huge-export"),
 }
@@ -78,7 +81,7 @@ _WORDS = {
     "session": {"null", "missing", "empty", "long", "other", "number"},
 }
 _NEEDS_ARGUMENT = frozenset({"status", "limited", "total", "page-size", "session", "page-number", "project"}) | {
-    *("huge-page", "huge-line", "huge-export"),
+    *("huge-page", "huge-line", "huge-export", "huge-chunk"),
 }
 
 

@@ -20,6 +20,7 @@ from mixpanel_assets.sandbox.replies import Reply
 _WORTH_GZIP = 1400
 _TRICKLES = 20
 _CHUNKED = frozenset({"no-final-chunk", "bad-chunk"})
+_MEGABYTE = b" " * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Wire:
         if damage is not None and damage.kind in huge.KINDS:
             self._start(reply, zipped=True, size=None)
             return self._send_chunks(huge.blocks(damage.kind, damage.megabytes))
+        if damage is not None and damage.kind == "huge-chunk":
+            self._start(reply, zipped=False, size=None)
+            return self._send_huge_chunk(damage.megabytes)
         zipped = self._is_zipped(reply, accepts_gzip=accepts_gzip, damage=damage)
         blocks = gzip_blocks(reply.pieces) if zipped else plain_blocks(reply.pieces)
         if damage is not None:
@@ -101,6 +105,13 @@ class Wire:
         self.leaving(sent)
         self._write(b"0\r\n\r\n")
 
+    def _send_huge_chunk(self, megabytes: int) -> None:
+        self.leaving(megabytes * len(_MEGABYTE))
+        self._write(b"-1\r\n")
+        for _ in range(megabytes):
+            self._write(_MEGABYTE)
+        self._hang_up()
+
     def _send_damaged(self, reply: Reply, body: bytes, damage: Damage, *, zipped: bool) -> None:
         part = body[: int(len(body) * damage.keep)]
         if damage.kind == "gzip-cut":
@@ -146,7 +157,7 @@ class Wire:
 def _announced(body: bytes, damage: Damage) -> int | None:
     if damage.kind == "bad-length":
         return -1
-    return None if damage.kind in {*_CHUNKED, "no-framing"} else len(body)
+    return None if damage.kind in {*_CHUNKED, "no-chunks", "no-framing"} else len(body)
 
 
 def _chunk(block: bytes) -> bytes:

@@ -205,6 +205,18 @@ class TestFaultsOnTheWire:
         assert "transfer-encoding: chunked" in head
         assert body.endswith(b"\r\n-5\r\n")
 
+    def test_a_body_that_says_it_is_chunked_and_is_not(self, caller: Caller) -> None:
+        with_fault(caller, "no-chunks")
+        head, body = self.head_and_body(caller.raw_engage()[0])
+        assert "transfer-encoding: chunked" in head
+        assert body.startswith(b'{"page"')
+
+    def test_a_huge_chunk_of_size_minus_one(self, caller: Caller) -> None:
+        with_fault(caller, "huge-chunk:2")
+        head, body = self.head_and_body(caller.raw_engage()[0])
+        assert "transfer-encoding: chunked" in head
+        assert body == b"-1\r\n" + b" " * 2_000_000
+
     def test_no_framing_at_all(self, caller: Caller) -> None:
         with_fault(caller, "no-framing", keep=1.0)
         head, body = self.head_and_body(caller.raw_engage()[0])
@@ -263,5 +275,14 @@ class TestFaultsOnTheWire:
             try:
                 caller.call("GET", path) if path else caller.engage(page=0)
             except (http.client.HTTPException, ConnectionError, ValueError):
-                assert kind in {"drop", "reset", "short-body", "no-final-chunk", "bad-chunk", "two-lengths"}
+                assert kind in {
+                    "drop",
+                    "reset",
+                    "short-body",
+                    "no-final-chunk",
+                    "bad-chunk",
+                    "no-chunks",
+                    "huge-chunk",
+                    "two-lengths",
+                }
         assert caller.sandbox.errors == []
