@@ -56,7 +56,8 @@ def project(workspace_id: int | None = None) -> Project:
     missing = [name for name in ("MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID") if not _variable(name)]
     if missing:
         raise MissingCredentialsError(
-            f"{', '.join(missing)} not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID"
+            f"{', '.join(missing)} not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID; "
+            "without an account, try: mp demo"
         )
     project_id = _variable("MP_PROJECT_ID")
     if not project_id.isdigit():
@@ -72,6 +73,27 @@ def project(workspace_id: int | None = None) -> Project:
         export_url=_base_url("MP_EXPORT_URL", EXPORT_URLS),
         workspace_id=view,
     )
+
+
+def read_env_file() -> None:
+    """Take the variables of a file `.env` in the current directory.
+
+    They win over those that are set already, as they do where Dagster's commands read it: the same project for both.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    file = Path(".env")
+    if not file.is_file():
+        return
+    from dotenv import dotenv_values
+
+    try:
+        values = dotenv_values(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"cannot read {file.absolute()}: {reason}") from None
+    os.environ.update({name: value for name, value in values.items() if value is not None})
 
 
 def home() -> Path:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 import requests
 
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets_tests.dagster_dev import REPOSITORY, dagster_dev
+from mixpanel_assets_tests.dagster_dev import REPOSITORY, dagster_dev, in_session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -104,6 +106,31 @@ def test_materialize_fail_retry_and_schedule(tmp_path: Path) -> None:
         _see_that_nothing_failed(ui)
         _turn_schedule_on(ui)
         assert not sandbox.errors
+
+
+def test_materialize_works_in_the_ui_of_the_demo_until_ctrl_c(tmp_path: Path) -> None:
+    """Red when the stand-in ends before the UI does, and when the link is not the asset's."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    command = [sys.executable, "-m", "mixpanel_assets", "demo", "--ui", "--profiles", "2000", "--latency", "0.1"]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    with (
+        in_session(command, env=environment, stdout=subprocess.PIPE) as process,
+        _browser() as page,
+    ):
+        assert process.stdout is not None
+        lines = (line.decode().strip() for line in process.stdout)
+        ui = Ui(page, next(line for line in lines if line.startswith("http://")))
+        ui.open("")
+        page.get_by_text("profiles_complete").first.or_(page.get_by_text("One row per user profile").first).wait_for()
+        page.get_by_role("button", name="Materialize").first.click()
+        page.get_by_text("View", exact=True).first.click()
+        page.wait_for_url("**/runs/**")
+        page.get_by_text("Success", exact=True).first.wait_for(timeout=2 * _PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_PATIENCE / 1000) == 0
+    with duckdb.connect(str(tmp_path / "demo" / "mixpanel_data.duckdb")) as connection:
+        typed = "select count(*) from mixpanel.profiles_wide union all select count(*) > 0 from mixpanel.events_wide"
+        assert connection.execute(typed).fetchall() == [(2000,), (1,)]
 
 
 def test_no_text_of_a_server_becomes_a_link_a_picture_or_markup(tmp_path: Path) -> None:

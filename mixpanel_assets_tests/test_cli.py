@@ -3,6 +3,7 @@
 Each test names the guard that it was seen red without. What only a terminal shows is test_terminal.py's.
 """
 
+import datetime
 import json
 import os
 import re
@@ -14,10 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 
+from mixpanel_assets.cli.day_options import day_range
 from mixpanel_assets.cli.fetch import names
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
@@ -179,7 +182,8 @@ def test_missing_credentials_are_two_and_said_without_starting_dagster(
     monkeypatch.delenv("MP_USERNAME")
     assert mp("fetch", "profiles") == 2
     assert mp.err == (
-        "Error: MP_USERNAME not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID\n"
+        "Error: MP_USERNAME not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID; "
+        "without an account, try: mp demo\n"
     )
     assert not (tmp_path / "home").exists()
 
@@ -198,8 +202,12 @@ def test_missing_credentials_are_two_and_said_without_starting_dagster(
         (("fetch", "events", "--from", "2026-01-01", "--to", "2999-01-01"), "is in the future"),
         (("fetch", "events", "--from", "2026-01-01", "--to", "2026-01-01", "--chunk-days", "101"), "--chunk-days"),
         (("fetch", "funnels"), "funnels"),
-        (("plan", "profiles"), "no sync of profiles yet"),
-        (("sandbox", "--fault", '{"do": "nothing"}'), "--fault"),
+        (("fetch", "events"), "which days? Give --from and --to, or --last 7d"),
+        (("plan", "events", "--last", "7d", "--to", "today"), "--last stands for --from and --to: give it alone"),
+        (("fetch", "events", "--last", "0d"), "--last '0d' is not a number of days: write it as 7d"),
+        (("fetch", "events", "--from", "2026-01-01"), "--from 2026-01-01 needs --to: a date, yesterday or today"),
+        (("sandbox", "--fault", '{"endpoint": "engage", "do": "nothing"}'), "there are: auth-error, bad-chunk, "),
+        (("sandbox", "--fault", '{"do": "drop"}'), "a fault needs endpoint; endpoint is one of engage, "),
     ],
 )
 def test_invalid_arguments_are_three_and_nothing_is_sent(
@@ -414,7 +422,8 @@ def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
     database = tmp_path / "home" / "demo" / "mixpanel_data.duckdb"
     assert "Stored 3,000 profiles from 3 pages" in mp.out
     assert str(database) in mp.out
-    assert str(database.parent) in mp.out.splitlines()[-1], "the line that opens the UI"
+    assert f"DAGSTER_HOME={database.parent.parent} " in mp.out.splitlines()[-1], "the line that opens the UI"
+    assert mp.out.splitlines()[-1].endswith(" demo --ui")
     assert not real.exists()
     assert sandbox.journal.requests == []
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -494,8 +503,60 @@ def test_a_home_that_cannot_be_made_is_one_line(
     assert re.fullmatch(r"Error: cannot make the Dagster home .*: set DAGSTER_HOME to a folder of yours\n", mp.err)
 
 
+def test_the_version_names_what_questions_need(mp: Mp) -> None:
+    assert mp("--version") == 0
+    assert re.fullmatch(r"mixpanel-assets \S+, dagster \S+, duckdb \S+, Python \S+\n", mp.out)
+
+
+def test_before_the_first_sync_a_plan_says_what_will_tell(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when the first plan is refused: a CI that plans before it fetches could never begin."""
+    assert mp("plan", "profiles") == 0
+    assert (mp.result["requests"], mp.result["counted_requests"], mp.result["fits"]) == (None, 1, True)
+    assert "page 0 of the first, one request, will say" in mp.err
+
+
+def test_a_plan_that_does_not_fit_says_what_would(mp: Mp, sandbox: Sandbox) -> None:
+    """Red when the advice is not tried: planned with it, it fits; planned with a day less, it does not."""
+    years = ("plan", "events", "--from", "2023-01-01", "--to", "2025-12-31", "--chunk-days")
+    assert mp(*years, "7") == 0
+    assert (mp.result["fits"], mp.result["chunk_days_that_fit"]) == (False, 19)
+    assert "Warning: 157 requests do not fit into what is left of the hour: with --chunk-days 19 it does" in mp.err
+    assert mp(*years, "19") == 0
+    assert mp.result["fits"]
+    assert mp(*years, "18") == 0
+    assert not mp.result["fits"]
+    assert mp("plan", "events", "--from", "1990-01-01", "--to", "2025-12-31") == 0
+    assert mp.result["chunk_days_that_fit"] is None
+    assert "ask for fewer days" in mp.err
+
+
+def test_days_may_be_named_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when days are counted in UTC: the project's clock decides, here fourteen hours ahead of it."""
+    monkeypatch.setenv("MP_TIMEZONE", "Pacific/Kiritimati")
+    today = datetime.datetime.now(ZoneInfo("Pacific/Kiritimati")).date()
+    yesterday, week = (str(today - datetime.timedelta(days=days)) for days in (1, 6))
+    assert day_range("yesterday", None, None) == (yesterday, yesterday)
+    assert day_range("2026-01-01", "today", None) == ("2026-01-01", str(today))
+    assert day_range(None, None, "7d") == (week, str(today))
+
+
 @pytest.mark.parametrize("command", [(), ("fetch", "profiles"), ("fetch", "events"), ("plan", "events"), ("demo",)])
 def test_help_is_there(mp: Mp, command: tuple[str, ...]) -> None:
     """Red when an option's declaration is broken."""
     assert mp(*command, "--help") == 0
     assert "Usage: mp" in mp.out or "Usage: " in mp.out
+
+
+def test_a_file_env_names_the_project_as_it_does_for_dagster(
+    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the file is not read, and when it loses against the environment: Dagster would read another project."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"MP_SECRET='{SECRET}'\nMP_PROJECT_ID={sandbox.project_id}  # ours\nEMPTY\n")
+    monkeypatch.delenv("MP_SECRET")
+    monkeypatch.setenv("MP_PROJECT_ID", "1")
+    assert mp("fetch", "profiles") == 0
+    assert SECRET not in mp.out + mp.err
+    (tmp_path / ".env").write_bytes(b"MP_SECRET=\xff")
+    assert mp("fetch", "profiles") == 3
+    assert mp.err == f"Error: cannot read {tmp_path / '.env'}: it is not UTF-8\n"

@@ -2,7 +2,7 @@
 
     fetch.py    mp fetch, mp retry
     status.py   mp status, mp plan
-    stand_in.py mp demo, mp sandbox; demo.py what the demo does
+    stand_in.py mp demo, mp sandbox; demo.py what the demo does, demo_ui.py its Dagster UI
     streams.py  closed, full and unread streams
     output.py   how results and warnings are printed
     main.py     the commands put together, exit codes

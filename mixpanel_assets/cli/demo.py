@@ -1,6 +1,7 @@
 """`mp demo`: the whole pipeline against the sandbox, in a home of its own, so that no real data is touched.
 
-Belongs here: the stage and the words at the end. Does not belong here: the sync itself (fetch.py).
+Belongs here: the stage and the words at the end. Does not belong here: the syncs themselves (runs/), the UI
+(demo_ui.py).
 """
 
 import os
@@ -12,13 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixpanel_assets import settings
+from mixpanel_assets.cli.day_options import day_range
 from mixpanel_assets.cli.progress import View
 from mixpanel_assets.process_setup import set_up_process
-from mixpanel_assets.results import ParallelProfileFetchResult
+from mixpanel_assets.results import ParallelFetchResult, ParallelProfileFetchResult
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
 # DuckDB 1.4 shows nothing of a connection that nobody holds.
 _LOOK = 'import sys, duckdb; db = duckdb.connect(sys.argv[1]); db.sql("from mixpanel.profiles limit 5").show()'
+
+
+_EVENT_DAYS = 7
 
 
 @contextmanager
@@ -28,35 +33,54 @@ def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
     with Sandbox(Population(profiles=profiles, seed=seed), latency=latency, limits=Limits(enforce=True)) as sandbox:
         os.environ.update(sandbox.environment)
         os.environ["DAGSTER_HOME"] = str(home)
-        # A path set for real data must not lead the demo there.
-        os.environ.pop("MP_DUCKDB_PATH", None)
+        # A path set for real data must not lead the demo there, nor days or times of a real project.
+        for name in ("MP_DUCKDB_PATH", "MP_WORKSPACE_ID", "MP_EVENTS_START_DATE", "MP_EVENT_TIMES"):
+            os.environ.pop(name, None)
         yield home
 
 
-def run(view: View, workers: int) -> ParallelProfileFetchResult:
+def run(profiles_view: View, workers: int) -> ParallelProfileFetchResult:
     """Sync the sandbox's profiles."""
     set_up_process()
     from mixpanel_assets.runs.syncs import profiles_config, sync_profiles
 
     # Another --profiles than last time is no sign of lost data here.
-    synced = sync_profiles(profiles_config(max_removed_fraction=1.0), workers, view)
-    return synced.result
+    return sync_profiles(profiles_config(max_removed_fraction=1.0), workers, profiles_view).result
 
 
-def farewell(result: ParallelProfileFetchResult, home: Path) -> str:
+def run_events(events_view: View) -> ParallelFetchResult:
+    """Sync the sandbox's events of the last days."""
+    from mixpanel_assets.runs.syncs import event_days, event_workers, events_config, sync_events
+
+    # A demo of another seed has other events.
+    config = events_config(chunk_days=1, max_removed_fraction=1.0)
+    days = event_days(*day_range(None, None, f"{_EVENT_DAYS}d"), chunk_days=1)
+    return sync_events(config, days, event_workers(None), events_view).result
+
+
+def stored_lines(profiles: ParallelProfileFetchResult, events: ParallelFetchResult) -> str:
     """What was stored, where it is, and how to look at it."""
     database = settings.duckdb_path()
-    dagster = Path(sys.executable).with_name("dagster")
     return "\n".join(
         [
             "",
-            f"Stored {result.total_rows:,} profiles from {result.successful_pages} pages in "
-            f"{result.duration_seconds:.1f} s, table mixpanel.profiles in",
+            f"Stored {profiles.total_rows:,} profiles from {profiles.successful_pages} pages in "
+            f"{profiles.duration_seconds:.1f} s, and {events.total_rows:,} events of {_EVENT_DAYS} days in "
+            f"{events.duration_seconds:.1f} s, tables mixpanel.profiles and mixpanel.events in",
             f"  {database}",
             "Look at them:",
             f"  {_command([sys.executable, '-c', _LOOK, str(database)])}",
-            "See the run in the Dagster UI (http://127.0.0.1:3000, Ctrl-C ends it):",
-            f"  {_with_home(home, [str(dagster), 'dev', '-m', 'mixpanel_assets.definitions'])}",
+        ]
+    )
+
+
+def ui_lines(home: Path) -> str:
+    """How to open the UI on the run, with the stand-in at work, since without it Materialize could only fail."""
+    command = [sys.executable, "-m", "mixpanel_assets", "demo", "--ui"]
+    return "\n".join(
+        [
+            "See the run in the Dagster UI, and press Materialize there (Ctrl-C ends it):",
+            f"  {_with_home(home.parent, command)}",
         ]
     )
 

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from mixpanel_assets.cli import fetch, stand_in, status, streams
+from mixpanel_assets import settings
+from mixpanel_assets.cli import fetch, stand_in, status, streams, version
 from mixpanel_assets.cli.output import say, warn
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -24,20 +25,28 @@ OK, FAILURE, UNAUTHENTICATED, INVALID, INTERRUPTED = 0, 1, 2, 3, 130
 # What a wrong command line raises. Typer exports only a grandchild of it, and where that lives moved between releases.
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
+_EPILOG = (
+    "Start with: mp demo. A project of your own is named by the variables MP_USERNAME, MP_SECRET, MP_PROJECT_ID and "
+    "MP_REGION (us, eu or in), also in a file .env; MP_DUCKDB_PATH and DAGSTER_HOME say where things are kept; README "
+    "lists the others."
+)
+
 app = typer.Typer(
     name="mp",
     help="Copy a Mixpanel project's profiles and events into DuckDB.",
-    epilog="Start with: mp demo",
+    epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(fetch.fetch_app, name="fetch")
-app.add_typer(fetch.retry_app, name="retry")
-app.command()(status.status)
-app.add_typer(status.plan_app, name="plan")
-app.command()(stand_in.sandbox)
+app.callback()(version.options)
+# In the order in which somebody comes to need them.
 app.command()(stand_in.demo)
+app.add_typer(status.plan_app, name="plan")
+app.add_typer(fetch.fetch_app, name="fetch")
+app.command()(status.status)
+app.add_typer(fetch.retry_app, name="retry")
+app.command()(stand_in.sandbox)
 
 
 def main() -> NoReturn:
@@ -50,6 +59,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """The exit code of `mp <arguments>`; errors of ours become one line on stderr."""
     try:
+        settings.read_env_file()
         code = app(arguments, standalone_mode=False, prog_name="mp")
         return code if isinstance(code, int) else OK
     except typer.Exit as end:

@@ -1,18 +1,18 @@
 """`mp demo` and `mp sandbox`: a Mixpanel to play with on this machine."""
 
 import json
-import os
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from mixpanel_assets.cli.demo_ui import export_line
 from mixpanel_assets.cli.output import say, show
 from mixpanel_assets.errors import ConfigurationError
 
 _FAULT_HELP = (
     'Something to go wrong, as JSON, e.g. \'{"endpoint": "engage", "page": 3, "do": "status:503", "times": 2}\'; may '
-    "be repeated. The kinds are listed in mixpanel_assets/sandbox/faults.py."
+    "be repeated. A wrong kind names the known ones; mixpanel_assets/sandbox/faults.py describes them."
 )
 
 
@@ -21,17 +21,26 @@ def demo(
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each of its answers.")] = 1.0,
     workers: Annotated[int, typer.Option(min=1, max=5, help="Pages fetched at a time.")] = 5,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
+    ui: Annotated[bool, typer.Option("--ui", help="Then open the Dagster UI, until Ctrl-C.")] = False,  # noqa: FBT002
 ) -> None:
     """See it work: a stand-in Mixpanel on this machine, copied to a DuckDB file of its own.
 
     Nothing of yours is touched: the demo has its own folder, `demo` in the Dagster home.
     """
     from mixpanel_assets.cli import demo as scene
+    from mixpanel_assets.cli.demo_ui import serve_ui
     from mixpanel_assets.cli.progress import view
 
-    with view("profiles", "pages") as shown, scene.stage(profiles, latency, seed) as home:
-        result = scene.run(shown, workers)
-    show(scene.farewell(result, home))
+    with scene.stage(profiles, latency, seed) as home:
+        with view("profiles", "pages") as shown:
+            stored = scene.run(shown, workers)
+        with view("events", "chunks") as shown:
+            events = scene.run_events(shown)
+        show(scene.stored_lines(stored, events))
+        if ui:
+            serve_ui(home)
+        else:
+            show(scene.ui_lines(home))
 
 
 def sandbox(
@@ -70,11 +79,7 @@ def sandbox(
         raise ConfigurationError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
     with suppress(KeyboardInterrupt):
         for name, value in stand_in.environment.items():
-            show(_export_line(name, value))
+            show(export_line(name, value))
         say(f"{profiles:,} profiles on {stand_in.url}; Ctrl-C ends it")
         stand_in.serve_forever()
     stand_in.stop()
-
-
-def _export_line(name: str, value: str) -> str:
-    return f"$env:{name} = '{value}'" if os.name == "nt" else f"export {name}='{value}'"

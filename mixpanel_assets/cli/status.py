@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 
 plan_app = typer.Typer(help="What a sync would cost, before it runs.", no_args_is_help=True)
@@ -31,6 +32,9 @@ def plan_profiles(output: FormatOption = Format.json) -> None:
     with open_instance() as instance:
         planned = plan(instance)
     print_result(planned, output)
+    if planned["requests"] is None:
+        say("No sync of profiles yet, so their pages are not known: page 0 of the first, one request, will say.")
+        return
     warning = quota_warning(planned["requests"], planned["hourly_limit"])
     if warning:
         warn(warning)
@@ -38,8 +42,9 @@ def plan_profiles(output: FormatOption = Format.json) -> None:
 
 @plan_app.command("events")
 def plan_events(
-    from_date: Annotated[str, typer.Option("--from", metavar="DATE", help="First day, e.g. 2026-01-01.")],
-    to_date: Annotated[str, typer.Option("--to", metavar="DATE", help="Last day, included.")],
+    from_date: FromDate = None,
+    to_date: ToDate = None,
+    last: LastDays = None,
     chunk_days: Annotated[int, typer.Option(min=1, max=100, help="Days per request.")] = 7,
     output: FormatOption = Format.json,
 ) -> None:
@@ -49,4 +54,9 @@ def plan_events(
     """
     from mixpanel_assets.runs.status import plan_events as plan
 
-    print_result(plan(from_date, to_date, chunk_days), output)
+    planned = plan(*day_range(from_date, to_date, last), chunk_days)
+    print_result(planned, output)
+    if not planned["fits"]:
+        fitting = planned["chunk_days_that_fit"]
+        advice = f"with --chunk-days {fitting} it does" if fitting else "sync later, or ask for fewer days"
+        warn(f"{planned['requests']} requests do not fit into what is left of the hour: {advice}")

@@ -17,7 +17,7 @@ from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.budgets import Budget, budget
-from mixpanel_assets.streams.days import ranges_of, split_date_range
+from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.owed import NoRecordError
@@ -66,15 +66,15 @@ def owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
 
 
 def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What a profiles sync would cost, by the number of pages of the last one.
+    """What a profiles sync would cost, by the number of pages of the last one; before the first, that of page 0.
 
     Raises:
-        ConfigurationError: there was none, or credentials are missing.
+        ConfigurationError: credentials are missing.
     """
+    queries, _ = _accounts()
     last = _last_materialization(instance, PROFILES_KEY)
     if last is None:
-        raise ConfigurationError("no sync of profiles yet, so their pages are not known: page 0 of the first will say")
-    queries, _ = _accounts()
+        return _plan("profiles", budget(queries, 1), None, None, None)
     pages = int(last["metadata"]["total_pages"])
     rest = budget(queries, pages - 1, session_pages=True)
     needed = budget(queries, 1 + rest.counted_requests)
@@ -94,10 +94,21 @@ def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]
     if to_date > partitions.today():
         raise ConfigurationError(f"{to_date} is in the future: the project's present day is {partitions.today()}")
     _, exports = _accounts()
-    return _plan("events", budget(exports, len(chunks)), len(chunks), None, None)
+    needed = budget(exports, len(chunks))
+    planned = _plan("events", needed, len(chunks), None, None)
+    if not needed.fits:
+        planned["chunk_days_that_fit"] = _chunk_days_that_fit(len(days_between(from_date, to_date)), exports)
+    return planned
 
 
-def _plan(what: str, needed: Budget, requests: int, last_seconds: Any, last_at: str | None) -> dict[str, Any]:
+def _chunk_days_that_fit(days: int, exports: Account) -> int | None:
+    """The fewest days per request with which nothing has to wait; None where no number of them does."""
+    left = exports.standing().left
+    chunk_days = -(-days // left) if left else MAX_CHUNK_DAYS + 1
+    return chunk_days if chunk_days <= MAX_CHUNK_DAYS else None
+
+
+def _plan(what: str, needed: Budget, requests: int | None, last_seconds: Any, last_at: str | None) -> dict[str, Any]:
     return {
         "asset": what,
         **needed.to_dict(),

@@ -118,6 +118,11 @@ class Fault:
         """ValueError when a key or a kind is unknown."""
         if unknown := set(data) - {f.name for f in fields(cls)}:
             raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
+        if missing := {"endpoint", "do"} - set(data):
+            raise ValueError(
+                f"a fault needs {' and '.join(sorted(missing))}; endpoint is one of {', '.join(ENDPOINTS)}, do one of "
+                f"{', '.join(sorted(KINDS))}"
+            )
         return cls(**data)
 
     @property
