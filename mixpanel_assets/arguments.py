@@ -4,6 +4,7 @@ Scripts read numbers from files and the environment, where they are text, and fr
 """
 
 import datetime
+import json
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,20 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise _refusal(name, "text", value)
     return value
+
+
+def json_text(name: str, value: object) -> str:
+    """JSON, given as its text or as lists and dictionaries.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        raise _refusal(name, "JSON", value) from None
 
 
 def digits(name: str, value: object) -> str:

@@ -6,7 +6,7 @@ how results look (results.py). They may be called from any thread, and return wh
 
 import datetime
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -42,6 +42,9 @@ def fetch_profiles(
     where: str | None = None,
     cohort_id: int | None = None,
     include_all_users: bool | None = None,
+    distinct_ids: Sequence[str] | None = None,
+    behaviors: str | Sequence[Mapping[str, Any]] | None = None,
+    as_of_timestamp: int | None = None,
     output_properties: Sequence[str] | None = None,
     page_size: int | None = None,
     data_group_id: str | None = None,
@@ -60,6 +63,10 @@ def fetch_profiles(
         where: Filter expression, such as `properties["plan"] == "pro"`.
         cohort_id: Only members of this cohort.
         include_all_users: With cohort_id: also ids that have no profile.
+        distinct_ids: Only profiles of these ids.
+        behaviors: What `where` may count, a list or its JSON: `[{"window": "30d", "name": "x", "event_selectors":
+            [{"event": "Signup"}]}]`, for a `where` such as `(behaviors["x"] > 0)`.
+        as_of_timestamp: With behaviors: the end of their windows, in seconds since 1970.
         output_properties: Only these properties.
         page_size: Profiles per page wished for; Mixpanel decides.
         data_group_id: Group profiles of this group, instead of users.
@@ -85,6 +92,9 @@ def fetch_profiles(
         where=where,
         cohort_id=cohort_id,
         include_all_users=include_all_users,
+        distinct_ids=distinct_ids,
+        behaviors=behaviors,
+        as_of_timestamp=as_of_timestamp,
         output_properties=output_properties,
         page_size=page_size,
         data_group_id=data_group_id,

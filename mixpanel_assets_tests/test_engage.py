@@ -194,6 +194,17 @@ def test_numbers_in_quotes_are_numbers() -> None:
         (ProfileQuery(page_size=0), "page_size must be 1 or more, not 0"),
         (ProfileQuery(data_group_id="12.5"), "data_group_id must be a whole number"),
         (ProfileQuery(data_group_id="1", cohort_id=2), "data_group_id and cohort_id cannot be combined"),
+        (ProfileQuery(distinct_ids=()), "distinct_ids must name at least one id"),
+        (ProfileQuery(distinct_ids=("a", " ")), "and no empty ones"),
+        (ProfileQuery(as_of_timestamp=1), "as_of_timestamp only makes sense with behaviors"),
+        (ProfileQuery(behaviors="x", where="w", as_of_timestamp=1), "behaviors must be a JSON list such as"),
+        (ProfileQuery(behaviors="[]", where="w", as_of_timestamp=1), "behaviors must be a JSON list such as"),
+        (ProfileQuery(behaviors="[{}]", as_of_timestamp=1), "behaviors choose nobody by themselves"),
+        (ProfileQuery(behaviors="[{}]", where="w"), "behaviors need as_of_timestamp"),
+        (
+            ProfileQuery(behaviors="[{}]", where="w", as_of_timestamp=1, cohort_id=1),
+            "behaviors and cohort_id cannot be combined",
+        ),
     ],
     ids=range(8),
 )

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -432,3 +433,24 @@ def test_dates_may_be_dates_and_a_loop_may_run(sandbox: Sandbox, tmp_path: Path)
     asyncio.run(in_a_notebook())
     gc.collect()
     assert table(tmp_path / "home", "select count(*) from mixpanel.events") == [(80,)]
+
+
+def test_ids_choose_profiles_and_remove_none_that_another_sync_brought(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when distinct_ids are not sent, and when they are no filter: all others would be removed."""
+    ids = [key for key, _ in sandbox.population.profiles()]
+    fetch_profiles(parallel=True)
+    fetch_profiles(parallel=True, distinct_ids=ids[:2])
+    assert json.loads(sandbox.journal.requests[-1].params["distinct_ids"]) == ids[:2]
+    assert set(stored_profiles(tmp_path / "home")) == set(ids)
+
+
+def test_behaviors_choose_profiles_over_all_pages(sandbox: Sandbox) -> None:
+    """Red without as_of_timestamp in the form of each page: the sandbox, as Mixpanel, serves the first one only."""
+    behaviors = [{"window": "2d", "name": "any", "event_selectors": [{"event": "Signup"}, {"event": "Search"}]}]
+    at = int(time.time())
+    chosen = fetch_profiles(
+        parallel=True, where='(behaviors["any"] >= 0)', behaviors=behaviors, as_of_timestamp=at, page_size=10
+    )
+    assert isinstance(chosen, ParallelProfileFetchResult)
+    assert (chosen.failed_pages, chosen.successful_pages > 1) == (0, True)
+    assert {request.params["as_of_timestamp"] for request in sandbox.journal.requests} == {str(at)}

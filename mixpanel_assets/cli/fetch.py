@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mixpanel_assets import settings
+from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.process_setup import set_up_process
@@ -58,6 +59,19 @@ def fetch_profiles(
     include_all_users: Annotated[
         bool, typer.Option("--include-all-users", help="With --cohort: also ids that have no profile.")
     ] = False,
+    distinct_id: Annotated[
+        list[str] | None, typer.Option(help="Only the profile of this id; may be repeated, or a JSON list of ids.")
+    ] = None,
+    behaviors: Annotated[
+        str | None,
+        typer.Option(
+            help='What --where may count, as JSON: [{"window": "30d", "name": "x", "event_selectors": [{"event": '
+            '"Signup"}]}], for (behaviors["x"] > 0).'
+        ),
+    ] = None,
+    as_of_timestamp: Annotated[
+        int | None, typer.Option(help="With --behaviors: the end of their windows, in seconds since 1970.")
+    ] = None,
     output_properties: Annotated[
         list[str] | None,
         typer.Option(help='Only these properties: repeated, or a JSON list such as ["$email", "plan"].'),
@@ -81,6 +95,9 @@ def fetch_profiles(
         "where": where,
         "cohort_id": cohort,
         "include_all_users": include_all_users or None,
+        "distinct_ids": names(distinct_id),
+        "behaviors": behaviors,
+        "as_of_timestamp": as_of_timestamp,
         "output_properties": names(output_properties),
         "page_size": page_size,
         "data_group_id": data_group_id,
@@ -111,8 +128,9 @@ def retry_profiles(
 
 @fetch_app.command("events")
 def fetch_events(
-    from_date: Annotated[str, typer.Option("--from", metavar="DATE", help="First day, e.g. 2026-01-01.")],
-    to_date: Annotated[str, typer.Option("--to", metavar="DATE", help="Last day, included.")],
+    from_date: FromDate = None,
+    to_date: ToDate = None,
+    last: LastDays = None,
     parallel: Parallel = False,
     workers: Workers = None,
     chunk_days: ChunkDays = 7,
@@ -130,7 +148,7 @@ def fetch_events(
 ) -> int:
     """Copy the events of a range of days to the table mixpanel.events.
 
-    Examples: mp fetch events --from 2026-01-01 --to 2026-03-31 -p; mp fetch events --from 2026-01-01 --to 2026-01-01
+    Examples: mp fetch events --from 2026-01-01 --to 2026-03-31 -p; mp fetch events --last 7d
     """
     config = {
         "chunk_days": chunk_days,
@@ -140,7 +158,7 @@ def fetch_events(
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota.value,
     }
-    days = (from_date, to_date)
+    days = day_range(from_date, to_date, last)
     return _sync_events(
         config, days, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose
     )

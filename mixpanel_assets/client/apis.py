@@ -56,6 +56,9 @@ QUERIES = Api(
     {
         "where": _WHERE,
         "filter_by_cohort": Setting("cohort_id", "(filter_by_)?cohorts?|cohort_?id"),
+        "distinct_ids": Setting("distinct_ids", "distinct_?ids?"),
+        "behaviors": Setting("behaviors", "behaviou?rs?"),
+        "as_of_timestamp": Setting("as_of_timestamp", "as_of_timestamp"),
         "include_all_users": Setting("include_all_users", "include_all_users"),
         "output_properties": Setting("output_properties", "output_properties"),
         "page_size": Setting("page_size", "page_?size"),

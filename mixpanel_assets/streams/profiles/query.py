@@ -1,5 +1,6 @@
 """Which profiles, and what of them: a query of the Engage API as its form."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ class ProfileQuery(SnapshotQuery):
     Attributes:
         where: Filter expression, such as `properties["plan"] == "pro"`.
         cohort_id: Only members of this cohort.
+        distinct_ids: Only profiles of these ids.
+        behaviors: What `where` may count, as JSON text: `[{"window": "30d", "name": "x", "event_selectors": [{"event":
+            "Signup"}]}]`, for a `where` such as `(behaviors["x"] > 0)`.
+        as_of_timestamp: With behaviors: the end of their windows, in seconds since 1970.
         include_all_users: With a cohort: also ids that have no profile.
         output_properties: Only these properties.
         page_size: Profiles per page wished for; the server's answer decides.
@@ -26,6 +31,9 @@ class ProfileQuery(SnapshotQuery):
 
     where: str | None = None
     cohort_id: int | None = None
+    distinct_ids: tuple[str, ...] | None = None
+    behaviors: str | None = None
+    as_of_timestamp: int | None = None
     include_all_users: bool | None = None
     output_properties: tuple[str, ...] | None = None
     page_size: int | None = None
@@ -53,7 +61,29 @@ class ProfileQuery(SnapshotQuery):
             raise ConfigurationError("data_group_id must be a whole number, written as text")
         if self.data_group_id is not None and self.cohort_id is not None:
             raise ConfigurationError("data_group_id and cohort_id cannot be combined: cohorts hold users, not groups")
+        if self.distinct_ids is not None and not all(given.strip() for given in self.distinct_ids or ("",)):
+            raise ConfigurationError("distinct_ids must name at least one id, and no empty ones")
+        self._check_behaviors()
         self.kept.check()
+
+    def _check_behaviors(self) -> None:
+        if self.behaviors is None:
+            if self.as_of_timestamp is not None:
+                raise ConfigurationError("as_of_timestamp only makes sense with behaviors: set both or neither")
+            return
+        if not _is_list_of_behaviors(self.behaviors):
+            raise ConfigurationError(
+                'behaviors must be a JSON list such as [{"window": "30d", "name": "x", "event_selectors": [{"event": '
+                '"Signup"}]}]'
+            )
+        if self.where is None:
+            raise ConfigurationError('behaviors choose nobody by themselves: set where too, e.g. (behaviors["x"] > 0)')
+        if self.as_of_timestamp is None or self.as_of_timestamp < 1:
+            raise ConfigurationError(
+                "behaviors need as_of_timestamp, in seconds since 1970: Mixpanel serves one page of them without it"
+            )
+        if self.cohort_id is not None:
+            raise ConfigurationError("behaviors and cohort_id cannot be combined: use one of them")
 
     @property
     def filter_text(self) -> str | None:
@@ -61,6 +91,9 @@ class ProfileQuery(SnapshotQuery):
         filters = {
             "cohort_id": self.cohort_id,
             "include_all_users": self.include_all_users,
+            # Not the moment: who left the filter since then has left it.
+            "behaviors": self.behaviors,
+            "distinct_ids": None if self.distinct_ids is None else _digest(self.distinct_ids),
             "where": self.where,
         }
         chosen = {name: value for name, value in filters.items() if value is not None}
@@ -85,6 +118,11 @@ class ProfileQuery(SnapshotQuery):
             form["filter_by_cohort"] = json.dumps({"id": self.cohort_id})
             # Mixpanel's default is true, which invents rows for ids that have no profile.
             form["include_all_users"] = "true" if self.include_all_users else "false"
+        if self.distinct_ids is not None:
+            form["distinct_ids"] = json.dumps(list(self.distinct_ids))
+        if self.behaviors is not None:
+            form["behaviors"] = self.behaviors
+            form["as_of_timestamp"] = str(self.as_of_timestamp)
         if self.output_properties is not None:
             form["output_properties"] = json.dumps(list(self.output_properties))
         if self.page_size is not None:
@@ -92,3 +130,16 @@ class ProfileQuery(SnapshotQuery):
         if self.data_group_id is not None:
             form["data_group_id"] = self.data_group_id
         return form
+
+
+def _digest(ids: Sequence[str]) -> str:
+    """What tells lists of ids apart: it stands beside each row, where thousands of ids have no place."""
+    return hashlib.sha256(json.dumps(sorted(set(ids))).encode()).hexdigest()[:16]
+
+
+def _is_list_of_behaviors(text: str) -> bool:
+    try:
+        listed = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(listed, list) and bool(listed) and all(isinstance(each, dict) for each in listed)

@@ -15,6 +15,17 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     include_all_users: bool | None = Field(
         default=None, description="With cohort_id: also ids that have no profile (default: only real profiles)."
     )
+    distinct_ids: list[str] | None = Field(default=None, description="Only profiles of these ids.")
+    behaviors: str | None = Field(
+        default=None,
+        description=(
+            'What `where` may count, as JSON: [{"window": "30d", "name": "x", "event_selectors": [{"event": "A"}]}], '
+            'for a where such as (behaviors["x"] > 0). Needs as_of_timestamp.'
+        ),
+    )
+    as_of_timestamp: int | None = Field(
+        default=None, description="With behaviors: the end of their windows, in seconds since 1970."
+    )
     output_properties: list[str] | None = Field(default=None, description="Only these properties (default: all).")
     page_size: int | None = Field(
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
@@ -26,6 +37,9 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
             where=self.where,
             cohort_id=self.cohort_id,
             include_all_users=self.include_all_users,
+            distinct_ids=None if self.distinct_ids is None else tuple(self.distinct_ids),
+            behaviors=self.behaviors,
+            as_of_timestamp=self.as_of_timestamp,
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,
             data_group_id=self.data_group_id,
