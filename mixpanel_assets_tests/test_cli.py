@@ -22,7 +22,7 @@ import pytest
 
 from mixpanel_assets.cli.day_options import day_range
 from mixpanel_assets.cli.fetch import names
-from mixpanel_assets.cli.main import run
+from mixpanel_assets.cli.main import app, run
 from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.client.rate_limits import RateLimits
 from mixpanel_assets.errors import ConfigurationError
@@ -560,3 +560,13 @@ def test_a_file_env_names_the_project_as_it_does_for_dagster(
     (tmp_path / ".env").write_bytes(b"MP_SECRET=\xff")
     assert mp("fetch", "profiles") == 3
     assert mp.err == f"Error: cannot read {tmp_path / '.env'}: it is not UTF-8\n"
+
+
+def test_help_lists_every_command_in_the_order_of_the_job(mp: Mp) -> None:
+    """Red when a command is added and not listed, and when Typer sorts them."""
+    assert mp("--help") == 0
+    listed = re.findall(r"^│ ([a-z]+) ", mp.out, re.MULTILINE)
+    assert listed == ["demo", "plan", "fetch", "status", "retry", "sandbox"]
+    groups = {group.name for group in app.registered_groups}
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert groups | commands == set(listed)

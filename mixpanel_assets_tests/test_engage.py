@@ -206,7 +206,7 @@ def test_numbers_in_quotes_are_numbers() -> None:
             "behaviors and cohort_id cannot be combined",
         ),
     ],
-    ids=range(8),
+    ids=range(16),
 )
 def test_wrong_settings_are_named(query: ProfileQuery, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):

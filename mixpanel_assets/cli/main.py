@@ -9,6 +9,7 @@ import warnings
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mixpanel_assets import settings
 from mixpanel_assets.cli import fetch, stand_in, status, streams, version
@@ -31,8 +32,17 @@ _EPILOG = (
     "lists the others."
 )
 
+
+class _InOrder(TyperGroup):
+    """The commands in the order in which somebody comes to need them; Typer's puts those with subcommands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["demo", "plan", "fetch", "status", "retry", "sandbox"]
+
+
 app = typer.Typer(
     name="mp",
+    cls=_InOrder,
     help="Copy a Mixpanel project's profiles and events into DuckDB.",
     epilog=_EPILOG,
     no_args_is_help=True,
@@ -40,7 +50,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version.options)
-# In the order in which somebody comes to need them.
 app.command()(stand_in.demo)
 app.add_typer(status.plan_app, name="plan")
 app.add_typer(fetch.fetch_app, name="fetch")
