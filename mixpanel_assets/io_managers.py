@@ -124,6 +124,7 @@ class SnapshotHandler(DbTypeHandler[StagedSnapshot]):
         return {
             **_preview(connection, obj.stream, self._preview_rows),
             "dagster/row_count": published.rows,
+            "rows_in_scope": published.rows_in_scope,
             f"new_{rows}": published.added,
             f"removed_{rows}": published.removed,
             f"duplicate_{rows}": published.duplicates,

@@ -24,16 +24,21 @@ defs = build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `said` is the materialization's metadata, None when there was no materialization; `check` is
-    None when it did not run; `reason` is what the first failed step gives as its own; `words` are all messages of the
+    """How a run ended. `said` is the materialization's metadata, None when there was no materialization; `checks`
+    are those that ran; `reason` is what the first failed step gives as its own; `words` are all messages of the
     run's log, errors with their causes."""
 
     run_id: str
     success: bool
     said: dict[str, Any] | None
-    check: bool | None
+    checks: dict[str, bool]
     reason: str | None
     words: str
+
+    @property
+    def check(self) -> bool | None:
+        """Whether the profiles are complete; None when that check did not run."""
+        return self.checks.get("profiles_complete")
 
     @property
     def failed_pages(self) -> list[int]:
@@ -102,7 +107,7 @@ class Pipeline:
             run_id=run_id,
             success=run is not None and run.is_success,
             said={name: value.value for name, value in metadata.items()} if metadata is not None else None,
-            check=checks.get("profiles_complete"),
+            checks=checks,
             reason=reasons[0] if reasons else None,
             words="\n".join(
                 [*(entry.message for entry in logs), *(str(each.error_display_string) for each in failures)]

@@ -278,7 +278,7 @@ def test_a_name_that_brought_nothing_is_told(mp: Mp, sandbox: Sandbox) -> None:
     profiles = ("fetch", "profiles", "--no-progress", "-p", "--max-removed-fraction", "1")
     names = '["plan", "email", "$email", "a.\\"b\\"", "$distinct_id"]'
     assert mp(*profiles, "--output-properties", names) == 0
-    told = 'no profile that came has "email" or "a."b"": check output_properties'
+    told = 'none of the profiles that came has "email" or "a."b"": check output_properties'
     assert (mp.err.count("\n"), mp.err.count(told)) == (1, 1)
     assert mp(*profiles, "--output-properties", "plan", "--where", 'properties["plan"] == "none"') == 0
     assert mp.err == "", "where no profile comes, it is not for its name"

@@ -61,6 +61,7 @@ class TestWhole:
             "insert_id": "VARCHAR",
             "properties": "JSON",
             "synced_at": "TIMESTAMP WITH TIME ZONE",
+            "day": "DATE",
         }
         name, text = next(iter(pipeline.sandbox.population.events(FIRST, milliseconds=True)))
         served = json.loads(text)
@@ -189,7 +190,7 @@ class TestChecks:
         pipeline.query("delete from {schema}.events where event_time::date = '2026-01-01' and event_name = 'Search'")
         assert pipeline.sync("2026-01-02").checks["event_days_whole"] is False
         pipeline.sync(FIRST)
-        pipeline.query("update {schema}.events set event_time = '2026-06-01' where event_name = 'Search'")
+        pipeline.query("update {schema}.events set day = '2026-06-01' where event_name = 'Search'")
         assert pipeline.sync(FIRST, "2026-01-02").checks["events_inside_their_days"] is False
 
     def test_a_repeated_key_is_seen(self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,7 +354,7 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
             file = EventsFolder(staged.root, part.folder).rejected_file(part)
             connection.execute(
                 f"insert into {REJECTED_TABLE} select 'events', $source, row, reason, text, $asked_at, "
-                "coalesce(stored, false), $from_day::date, $to_day::date from read_json($file, "
+                "coalesce(stored, false), $from_day::date, $to_day::date, null from read_json($file, "
                 "format = 'newline_delimited', maximum_object_size = $size, "
                 "columns = {row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR', stored: 'BOOLEAN'})",
                 {
@@ -370,7 +370,7 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
         line = """'{"event":' || name || ',"properties":' || properties || '}'"""
         connection.execute(
             f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
-            f"synced_at, false, from_day, to_day from {_staged_events(staged)} where ({_REASON}) is not null",
+            f"synced_at, false, from_day, to_day, null from {_staged_events(staged)} where ({_REASON}) is not null",
             [_files(staged)],
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import msgspec
 
 from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.resources import WarehouseResource
@@ -78,15 +79,23 @@ class _Checks:
         """The result of each check, that of `complete` first."""
         table, key = self.stream.name, self.stream.key.name
         keys = key if self.stream.scope is None else f"{self.stream.scope.name}, {key}"
-        stored = count(connection, f"select count(*) from {table}")
         repeated = f"(select 1 from {table} group by {keys} having count(*) > 1)"
-        twice = count(connection, f"select count(*) from {repeated}")
+        part, values = self._scope_of(metadata)
+        stored = count(connection, f"select count(*) from {table} where {part}", values)
         return [
-            self._complete(metadata, stored),
-            self._unique(twice),
-            self._fresh(_oldest_hours(connection, table)),
+            self._complete(metadata, stored, count(connection, f"select count(*) from {table}")),
+            self._unique(count(connection, f"select count(*) from {repeated}")),
+            self._fresh(_oldest_hours(connection, f"{table} where {part}", values)),
             self._not_fewer(stored, earlier),
         ]
+
+    def _scope_of(self, metadata: _Metadata | None) -> tuple[str, list[str | None]]:
+        """The condition, with its values, for rows of the part of the table that a sync asked for: users and each group
+        are parts of one table. Versions before counted all of it."""
+        if metadata is None or self.stream.scope is None or "rows_in_scope" not in metadata:
+            return "true", []
+        query = msgspec.convert(metadata["query"], self.stream.query)
+        return f"{self.stream.scope.name} is not distinct from ?", [query.scope]
 
     def sync_metadata(self, context: dg.AssetCheckExecutionContext) -> _Metadata | None:
         """The metadata of this run's sync; else, for a check that runs alone, of the last one.
@@ -109,7 +118,7 @@ class _Checks:
         found = [entry.asset_materialization.metadata for entry in before if entry.asset_materialization]
         values = [{name: value.value for name, value in each.items()} for each in found]
         same = [each for each in values if metadata is not None and each.get("query") == metadata.get("query")]
-        return [int(each["dagster/row_count"]) for each in same if "dagster/row_count" in each][:COMPARED_SYNCS]
+        return [int(rows) for rows in map(_rows_of, same) if rows is not None][:COMPARED_SYNCS]
 
     @property
     def _part(self) -> str:
@@ -120,11 +129,11 @@ class _Checks:
             f"{self.stream.name}_{what}", asset=self.asset, blocking=blocking, description=description
         )
 
-    def _complete(self, metadata: _Metadata | None, stored: int) -> dg.AssetCheckResult:
+    def _complete(self, metadata: _Metadata | None, stored: int, rows: int) -> dg.AssetCheckResult:
         if metadata is None:
             missing = [f"{self.asset.to_user_string()} was never synced"]
         else:
-            missing = self._missing(metadata, stored)
+            missing = self._missing(metadata, rows)
         failed = (metadata or {}).get("failed_page_indices") or []
         words = "; ".join(missing) or self._all_stored(metadata or {}, stored)
         return dg.AssetCheckResult(
@@ -155,7 +164,7 @@ class _Checks:
         if not words and reported is not None and came + metadata.get(f"tolerated_missing_{rows}", 0) < reported:
             words.append(f"{reported} {rows} were reported, {came} different ones came, none was removed: sync again")
         if stored != metadata.get("dagster/row_count"):
-            words.append(f"the table holds {stored} rows, the sync stored {metadata.get('dagster/row_count')}")
+            words.append(f"the table holds {stored} rows, the sync left {metadata.get('dagster/row_count')}")
         return words
 
     def _unique(self, twice: int) -> dg.AssetCheckResult:
@@ -190,7 +199,12 @@ class _Checks:
         )
 
 
-def _oldest_hours(connection: duckdb.DuckDBPyConnection, table: str) -> float:
+def _rows_of(metadata: _Metadata) -> Any:
+    """Rows that a sync left of what it asked for; versions before counted the whole table."""
+    return metadata.get("rows_in_scope", metadata.get("dagster/row_count"))
+
+
+def _oldest_hours(connection: duckdb.DuckDBPyConnection, rows: str, values: Sequence[str | None]) -> float:
     """Hours since the oldest row was asked for; 0 when there is none."""
-    query = f"select coalesce(epoch(now()) - epoch(min(synced_at)), 0)::bigint from {table}"
-    return max(0, count(connection, query)) / 3600
+    query = f"select coalesce(epoch(now()) - epoch(min(synced_at)), 0)::bigint from {rows}"
+    return max(0, count(connection, query, values)) / 3600

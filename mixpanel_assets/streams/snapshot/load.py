@@ -11,7 +11,7 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -70,6 +70,7 @@ class Published:
 
     Attributes:
         rows: Rows now stored.
+        rows_in_scope: Those of the part of the table that the snapshot speaks of.
         added: Rows that are new.
         removed: Rows that were removed.
         duplicates: Rows that were served more than once.
@@ -85,6 +86,7 @@ class Published:
     missing: int | None = 0
     newer: int = 0
     absent: tuple[str, ...] = ()
+    rows_in_scope: int = field(default=0, compare=False)
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> Published:
@@ -144,6 +146,7 @@ class _Load:
             missing=self._missing(distinct),
             newer=distinct - chosen,
             absent=self._absent_properties() if chosen else (),
+            rows_in_scope=self._count(f"from {self._table} where {self._in_scope}", **self._scope),
         )
 
     def _count(self, what: str, **values: object) -> int:
@@ -284,16 +287,19 @@ class _Load:
             )
 
     def _replace_rejected(self) -> None:
-        self._connection.execute(f"delete from {REJECTED_TABLE} where asset = ?", [self._stream.name])
+        part = self._staged.snapshot.query.scope
+        self._connection.execute(
+            f"delete from {REJECTED_TABLE} where asset = ? and part is not distinct from ?", [self._stream.name, part]
+        )
         files = [self._staged.folder.rejected_file(page.page_index) for page in self._staged.pages if page.rejected]
         if files:
             longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
             self._connection.execute(
-                f"insert into {REJECTED_TABLE} (asset, source, row_number, reason, row, synced_at, stored) "
-                "select ?, source, row, reason, text, ?, false "
+                f"insert into {REJECTED_TABLE} (asset, source, row_number, reason, row, synced_at, stored, part) "
+                "select ?, source, row, reason, text, ?, false, ? "
                 "from read_json(?, format = 'newline_delimited', maximum_object_size = ?, "
                 "columns = {source: 'VARCHAR', row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
-                [self._stream.name, self._staged.snapshot.started_at, _names(files), longest],
+                [self._stream.name, self._staged.snapshot.started_at, part, _names(files), longest],
             )
 
 
