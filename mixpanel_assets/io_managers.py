@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import duckdb
@@ -85,7 +85,8 @@ class _AtomicIOManager(DbIOManager):
         table = "events" if isinstance(stored, StagedEvents) else stored.stream.name
         source = next((source for source in SOURCES if source.table == table), None)
         if source is not None:
-            ensure_views(warehouse_at(self._database, context.log.info), source)
+            client = cast("_TransactionalClient", self._db_client)
+            ensure_views(warehouse_at(self._database, context.log.info, client.read_copy), source)
 
 
 class SnapshotHandler(DbTypeHandler[StagedSnapshot]):
@@ -200,13 +201,13 @@ class _TransactionalClient(DuckDbClient):
 
     def __init__(self, database: str, read_copy: str) -> None:
         self._database = database
-        self._read_copy = read_copy
+        self.read_copy = read_copy
 
     @contextmanager
     def connect(  # type: ignore[override]  # upstream's is static; the path is this manager's own
         self, context: dg.OutputContext, table_slice: TableSlice
     ) -> "Iterator[duckdb.DuckDBPyConnection]":
-        with warehouse_at(self._database, context.log.warning, self._read_copy).transaction() as connection:
+        with warehouse_at(self._database, context.log.warning, self.read_copy).transaction() as connection:
             yield connection
 
     @staticmethod

@@ -1,12 +1,17 @@
 """What the Python functions and `mp` hand out: frozen dataclasses that turn into JSON.
 
-Plain values only; nothing of Dagster, nothing that computes. Times are aware datetimes in UTC, durations are seconds.
+Plain values only, but for the table that they tell of; nothing of Dagster, nothing that computes. Times are aware
+datetimes in UTC, durations are seconds.
 """
 
 import dataclasses
 import datetime
+import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class Result:
@@ -20,13 +25,35 @@ class Result:
         }
 
 
+@dataclass(frozen=True)
 class SyncResult(Result):
-    """A sync that stored something."""
+    """A sync that stored something: in the table `table` of the DuckDB file `database`."""
+
+    database: str
+    table: str
 
     @property
     def has_failures(self) -> bool:
         """Whether a page or a date range is missing."""
         raise NotImplementedError
+
+    def relation(self) -> "duckdb.DuckDBPyRelation":
+        """The whole table, as it is now, for `.df()`, `.pl()`, `.arrow()` or further queries.
+
+        No other process can open the file while the relation lives; syncs of this process can. With DuckDB 1.4 what is
+        made out of it ends with it, so keep it in a variable.
+
+        Raises:
+            duckdb.Error: the file cannot be opened, as another process has it open, or the table is gone.
+        """
+        import duckdb
+
+        connection = duckdb.connect(self.database)
+        [(catalog,)] = connection.execute("select current_database()").fetchall()
+        quoted = str(catalog).replace('"', '""')
+        relation = connection.sql(f'from "{quoted}".{self.table}')
+        weakref.finalize(relation, _let_go, connection)  # DuckDB 1.4 closes a connection that nobody else holds.
+        return relation
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with `has_failures`."""
@@ -56,7 +83,6 @@ class ProfileBatchProgress(Result):
 class ParallelProfileFetchResult(SyncResult):
     """A sync of profiles; `total_rows` counts the distinct profiles that came."""
 
-    table: str
     total_rows: int
     successful_pages: int
     failed_pages: int
@@ -100,7 +126,6 @@ class ParallelFetchResult(SyncResult):
     ISO dates.
     """
 
-    table: str
     total_rows: int
     successful_batches: int
     failed_batches: int
@@ -120,13 +145,16 @@ class FetchResult(SyncResult):
     page or a date range is missing, then an IncompleteSyncError brings the result.
     """
 
-    table: str
     rows: int
     type: str
     duration_seconds: float
     date_range: tuple[str, str] | None
     fetched_at: datetime.datetime
     has_failures: bool = False
+
+
+def _let_go(connection: object) -> None:
+    """Nothing: to be its argument until now was all."""
 
 
 def _plain(value: Any) -> Any:

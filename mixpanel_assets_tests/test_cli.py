@@ -77,7 +77,7 @@ def test_a_whole_sync_is_json_on_stdout_progress_on_stderr_and_zero(mp: Mp, sand
     """Red when progress goes to stdout."""
     assert mp("fetch", "profiles", "--parallel") == 0
     assert set(mp.result) == {
-        *("table", "total_rows", "successful_pages", "failed_pages", "failed_page_indices"),
+        *("database", "table", "total_rows", "successful_pages", "failed_pages", "failed_page_indices"),
         *("duration_seconds", "fetched_at", "has_failures"),
     }
     assert (mp.result["total_rows"], mp.result["failed_page_indices"]) == (45, [])

@@ -93,6 +93,27 @@ def test_a_parallel_sync_stores_everything_and_tells_of_each_page_once(sandbox: 
     assert sandbox.journal.max_in_flight("engage") <= 5
 
 
+def test_a_result_leads_to_what_was_stored_and_the_next_sync_is_not_in_its_way(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without the file's name before the schema's (here they are one), and, with DuckDB 1.4, when nobody keeps the
+    connection; red when a relation that is kept stops the next sync, or keeps the file when it is gone."""
+    path = tmp_path / "mixpanel.duckdb"
+    monkeypatch.setenv("MP_DUCKDB_PATH", str(path))
+    profiles = fetch_profiles(parallel=True)
+    assert (profiles.database, profiles.table) == (str(path), "mixpanel.profiles")
+    relation = profiles.relation()
+    assert relation.aggregate("count(*)").fetchall() == [(PROFILES,)]
+    events = fetch_events(*DAYS)
+    stored = events.relation()
+    assert stored.aggregate("count(*)").fetchall() == [(80,)]
+    assert relation.aggregate("count(*)").fetchall() == [(PROFILES,)]
+    del stored
+    del relation
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("select count(*) from mixpanel.mixpanel.events").fetchall() == [(80,)]
+
+
 def test_a_sequential_sync_gives_the_identical_table_one_request_after_the_other(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

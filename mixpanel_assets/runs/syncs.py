@@ -152,6 +152,7 @@ def sync_pages(
     report, seconds = _timed_run(order, instance, _PagesTo(watcher), watcher, stream.pool)
     stored, stored_at = _stored(report)
     result = ParallelProfileFetchResult(
+        database=str(settings.duckdb_path()),
         table=f"mixpanel.{stream.name}",
         total_rows=stored["fetched_rows"] - stored[f"duplicate_{stream.name}"],
         successful_pages=stored["successful_pages"],
@@ -228,6 +229,7 @@ def sync_events(
     report, seconds = _timed_run(order, instance, _ChunksTo(watcher), watcher, EXPORT_POOL)
     stored, stored_at = _stored(report)
     result = ParallelFetchResult(
+        database=str(settings.duckdb_path()),
         table="mixpanel.events",
         total_rows=stored["fetched_rows"] - stored["rejected_rows"] - stored["duplicate_events"],
         successful_batches=stored["successful_batches"],
@@ -253,6 +255,7 @@ def _sequential(
     result: ParallelFetchResult | ParallelProfileFetchResult, of: str, days: tuple[str, str] | None
 ) -> FetchResult:
     return FetchResult(
+        database=result.database,
         table=result.table,
         rows=result.total_rows,
         type=of,
