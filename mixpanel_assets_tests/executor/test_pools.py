@@ -130,11 +130,11 @@ class TestPools:
         # Red when a run may wait with all its pages at once, or hands its slots on from page to page while another
         # waits: the short run ends after the long one.
         instance.event_log_storage.set_concurrency_slots(POOL, slots)
-        long = start(toy_runs.pages_job, home, config(20 * slots, 0.3))
+        long = start(toy_runs.pages_job, home, config(40 * slots, 0.3))
         wait_until(lambda: len(words(lines, "begin")) > 2, "the long run's first pages")
         short = start(toy_runs.pages_job, home, config(3, 0.05))
         assert [long.wait(PATIENCE_SECONDS), short.wait(PATIENCE_SECONDS)] == [0, 0]
-        assert [len(line["pages"]) for line in words(lines, "collect")] == [3, 20 * slots]
+        assert [len(line["pages"]) for line in words(lines, "collect")] == [3, 40 * slots]
 
     def test_waits_without_spinning_and_takes_a_freed_slot(self, instance: dg.DagsterInstance, lines: Path) -> None:
         storage = instance.event_log_storage
