@@ -205,7 +205,7 @@ class TestTimes:
         """There the days, and whether a row is stored, stood in words."""
         table.load(event(), event(time="noon", distinct_id="b"))
         with table.warehouse.transaction() as connection:
-            for column in ("stored", "from_day", "to_day"):
+            for column in ("stored", "from_day", "to_day", "part"):
                 connection.execute(f"alter table rejected_rows drop column {column}")
             connection.execute(
                 "insert into rejected_rows select asset, source, 0, 'stored with x', row, synced_at from rejected_rows"
