@@ -56,6 +56,8 @@ def in_session(command: Sequence[str], **options: Any) -> Iterator["subprocess.P
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(_STOP_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _wait_until_loaded(url: str, process: "subprocess.Popen[bytes]", home: Path) -> None:
