@@ -54,9 +54,8 @@ class WarehouseIOManager(DuckDBIOManager):
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         if self.database:
-            settings.database_file(
-                "database", self.database
-            )  # Refused before the first request, not when its rows are to be stored.
+            # Refused before the first request, not when its rows are to be stored.
+            settings.database_file("database", self.database)
         return _AtomicIOManager(
             db_client=_TransactionalClient(self.database, self.read_copy),
             database=self.database,

@@ -50,7 +50,7 @@ class _Response(http.client.HTTPResponse):
         return super()._safe_read(amt)  # type: ignore[misc,no-any-return]
 
 
-class _Connection(HTTPConnection):
+class _Watched(HTTPConnection):
     response_class = _Response
 
     def _new_conn(self) -> socket.socket:
@@ -66,28 +66,16 @@ class _Connection(HTTPConnection):
             super().request(*args, **kwargs)
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
-
-    def _new_conn(self) -> socket.socket:
-        connection = super()._new_conn()
-        request_watch.hold(connection)
-        return connection
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        request_watch.hold(self.sock)
-        with send_turn.turn():
-            super().request(*args, **kwargs)
+class _WatchedTls(_Watched, HTTPSConnection):
+    """The same over TLS: urllib3's HTTPSConnection comes after `_Watched` and before HTTPConnection."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _Watched
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _WatchedTls
 
 
 _POOLS = {"http": _Pool, "https": _TlsPool}
