@@ -18,7 +18,8 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-KEY_PREFIX = "mixpanel"
+from mixpanel_assets.storage.warehouse import SCHEMA
+
 # Jobs of the code location; what else a run is of, its assets tell.
 _JOB_NAMES = re.compile(r"sync_\w+|retry_failed_\w+_(pages|ranges)")
 # What is still needed is read once for so many runs: 0.3 s where three years of days are loaded.
@@ -87,13 +88,13 @@ def _now() -> datetime:
 
 def _is_ours(run: dg.DagsterRun) -> bool:
     if run.asset_selection:
-        return all(key.path[0] == KEY_PREFIX for key in run.asset_selection)
+        return all(key.path[0] == SCHEMA for key in run.asset_selection)
     return _JOB_NAMES.fullmatch(run.job_name) is not None
 
 
 def _needed_runs(instance: dg.DagsterInstance) -> set[str]:
     """Runs that hold the latest materialization of something, or a note of what did not come."""
-    return {run_id for key in instance.get_asset_keys(prefix=[KEY_PREFIX]) for run_id in _needed_of(instance, key)}
+    return {run_id for key in instance.get_asset_keys(prefix=[SCHEMA]) for run_id in _needed_of(instance, key)}
 
 
 def _needed_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterable[str]:

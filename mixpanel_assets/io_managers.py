@@ -30,7 +30,8 @@ from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events import load as events_table
-from mixpanel_assets.streams.events.load import StagedEvents, StoredEvents
+from mixpanel_assets.streams.events.load import StagedEvents
+from mixpanel_assets.streams.events.stored import TABLE, StoredEvents, stored
 from mixpanel_assets.streams.snapshot.load import StagedSnapshot, publish
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
@@ -187,12 +188,12 @@ class EventsHandler(DbTypeHandler[StagedEvents]):
         if published.left:
             days = ", ".join(f"{first} to {last}" for first, last in ranges_of(published.left))
             context.log.warning(f"{days}: left as stored by a sync that asked for these days later")
-        return {"dagster/row_count": count(connection, f"select count(*) from {events_table.TABLE}")}
+        return {"dagster/row_count": count(connection, f"select count(*) from {TABLE}")}
 
     def load_input(  # type: ignore[override]  # what is read back is not what was written
         self, context: dg.InputContext, table_slice: TableSlice, connection: "duckdb.DuckDBPyConnection"
     ) -> StoredEvents:
-        return events_table.stored(connection)
+        return stored(connection)
 
 
 class _TransactionalClient(DuckDbClient):

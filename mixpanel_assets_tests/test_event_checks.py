@@ -10,7 +10,7 @@ from mixpanel_assets import partitions
 from mixpanel_assets.runs.status import status
 from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, defs, events_pipeline
 
 # Dagster's own in-process execution reads a property that it deprecates.

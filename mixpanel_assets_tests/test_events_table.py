@@ -12,10 +12,11 @@ from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import load as events_table
-from mixpanel_assets.streams.events import same_event
-from mixpanel_assets.streams.events.load import StagedEvents, StoredDay
+from mixpanel_assets.streams.events import same_event, stored
+from mixpanel_assets.streams.events.load import StagedEvents
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.events.stored import StoredDay
 
 DAY, NEXT = "2026-01-01", "2026-01-02"
 NOON = 1_767_268_800  # of DAY, in UTC
@@ -67,7 +68,7 @@ class Table:
 
     def day(self, day: str = DAY) -> StoredDay:
         with self.warehouse.reading() as connection:
-            return events_table.stored(connection).days[day]
+            return stored.stored(connection).days[day]
 
 
 @pytest.fixture
@@ -282,11 +283,11 @@ class TestDays:
         table.load(event(), event(time=NOON + 86_400), days=(DAY, NEXT))
         with table.warehouse.transaction() as connection:
             connection.execute("delete from events where event_time::date = '2026-01-02'")
-            assert events_table.differing_days(connection) == [NEXT]
+            assert stored.differing_days(connection) == [NEXT]
 
     def test_repeated_keys_are_counted_within_bounds(self, table: Table) -> None:
         table.load(event(), event(time=NOON + 86_400), days=(DAY, NEXT))
         with table.warehouse.transaction() as connection:
             connection.execute("insert into events from events")
-            assert events_table.repeated_keys(connection, None, None) == 2
-            assert events_table.repeated_keys(connection, DAY, DAY) == 1
+            assert stored.repeated_keys(connection, None, None) == 2
+            assert stored.repeated_keys(connection, DAY, DAY) == 1

@@ -19,7 +19,7 @@ from mixpanel_assets import settings
 from mixpanel_assets.client.property_filter import EVENT_KEY, ID_BEFORE, KEEP_ALL, PropertyFilter, SievedLines
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.streams.events.assets import EventsConfig
+from mixpanel_assets.streams.events.settings import EventsConfig
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.settings import ProfilesConfig
 from mixpanel_assets.streams.profiles.wire import parse_page

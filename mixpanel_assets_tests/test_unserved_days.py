@@ -21,8 +21,8 @@ from mixpanel_assets.results import ParallelFetchResult
 from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.streams.days import days_between, split_date_range
 from mixpanel_assets.streams.events import reports as event_reports
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.fetch import save_export
+from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 

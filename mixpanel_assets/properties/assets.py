@@ -11,11 +11,12 @@ from mixpanel_assets.io_manager_keys import WAREHOUSE
 from mixpanel_assets.properties.catalogue import MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import EVENTS, PROFILES
-from mixpanel_assets.streams.events.assets import EVENTS_KEY
+from mixpanel_assets.storage.warehouse import SCHEMA
+from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
-PROFILE_PROPERTIES_KEY = dg.AssetKey(["mixpanel", PROFILES.catalogue])
-EVENT_PROPERTIES_KEY = dg.AssetKey(["mixpanel", EVENTS.catalogue])
+PROFILE_PROPERTIES_KEY = dg.AssetKey([SCHEMA, PROFILES.catalogue])
+EVENT_PROPERTIES_KEY = dg.AssetKey([SCHEMA, EVENTS.catalogue])
 
 _UNFOLD = Field(
     default=None,

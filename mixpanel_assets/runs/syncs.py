@@ -30,9 +30,11 @@ from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
 from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.days import split_date_range
-from mixpanel_assets.streams.events.assets import EVENTS_KEY, EventsConfig
+from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.settings import EventsConfig
 from mixpanel_assets.streams.profiles.assets import PROFILES
 from mixpanel_assets.streams.profiles.settings import ProfilesConfig
+from mixpanel_assets.streams.settings import SyncConfig
 from mixpanel_assets.streams.stream import Stream
 
 MAX_PROFILE_WORKERS = POOL_CEILINGS[ENGAGE_POOL]
@@ -89,14 +91,8 @@ class Synced(Generic[Outcome]):
 
 
 def profiles_config(**given: Any) -> dict[str, Any]:
-    """Run config of `mixpanel/profiles`; what is None is left to its default.
-
-    Raises:
-        ConfigurationError: a setting is out of range or no such thing, or two contradict each other.
-    """
-    config = _given(given)
-    ProfilesConfig(**config).query()
-    return config
+    """`_checked` run config of `mixpanel/profiles`."""
+    return _checked(ProfilesConfig, given)
 
 
 def workers_for(units: str, wished: int | None, most: int) -> int:
@@ -172,21 +168,13 @@ def sync_list(name: str, given: Mapping[str, Any], watcher: Watcher, log_level: 
         MixpanelAssetsError: nothing was stored.
     """
     stream = next(stream for stream in STREAMS if stream.name == name)
-    config = _given(given)
-    stream.config(**config).check()
-    synced = sync_pages(stream, config, 1, watcher, log_level=log_level)
+    synced = sync_pages(stream, _checked(stream.config, given), 1, watcher, log_level=log_level)
     return Synced(_sequential(synced.result, name, None), synced.problems)
 
 
 def events_config(**given: Any) -> dict[str, Any]:
-    """Run config of `mixpanel/events`; what is None is left to its default.
-
-    Raises:
-        ConfigurationError: a setting is out of range, or no such thing.
-    """
-    config = _given(given)
-    EventsConfig(**config).query()
-    return config
+    """`_checked` run config of `mixpanel/events`."""
+    return _checked(EventsConfig, given)
 
 
 def event_days(from_date: str, to_date: str, chunk_days: int) -> dict[str, str]:
@@ -311,9 +299,15 @@ class _ChunksTo:
             )
 
 
-def _given(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are not None, as the types that they have in run config."""
-    return {name: _KINDS[name](name, value) for name, value in given.items() if value is not None}
+def _checked(settings_of: type[SyncConfig], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Run config of a sync: the settings that are not None, as the types that they have there.
+
+    Raises:
+        ConfigurationError: a setting is out of range or no such thing, or two contradict each other.
+    """
+    config = {name: _KINDS[name](name, value) for name, value in given.items() if value is not None}
+    settings_of(**config).query()
+    return config
 
 
 def _timed_run(

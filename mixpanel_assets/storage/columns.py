@@ -1,6 +1,13 @@
 """A column of a stream's table, once: the table is made from it, and Dagster's catalog describes it."""
 
+from __future__ import annotations  # DuckDB's types as text, see process_setup.py
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import duckdb
+
+from mixpanel_assets.storage.warehouse import compression
 
 
 @dataclass(frozen=True)
@@ -23,3 +30,14 @@ class Column:
 
 
 SYNCED_AT = Column("synced_at", "TIMESTAMPTZ", "When this row was asked for.", nullable=False)
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Column], later: Sequence[Column] = ()
+) -> None:
+    """Make the table where it is not there, JSON compressed; `later`: columns that one of an earlier version lacks."""
+    packed = compression(connection)
+    described = (f"{each.name} {each.type} {packed if each.type == 'JSON' else ''}" for each in columns)
+    connection.execute(f"create table if not exists {table} ({', '.join(described)})")
+    for each in later:
+        connection.execute(f"alter table {table} add column if not exists {each.name} {each.type}")

@@ -1,5 +1,7 @@
 """The settings that every sync has: what of it may be kept, and what happens when the hour is spent."""
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
@@ -16,11 +18,11 @@ class SyncConfig(dg.Config):
         default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
 
-    def check(self) -> None:
-        """Refuse settings that are out of range or contradict each other.
+    def query(self) -> Any:
+        """What is asked of Mixpanel with these settings, as the stream's own type.
 
         Raises:
-            ConfigurationError: one line that names them.
+            ConfigurationError: a setting is out of range, or two contradict each other; in one line that names them.
         """
         raise NotImplementedError
 

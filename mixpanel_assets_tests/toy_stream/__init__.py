@@ -11,10 +11,6 @@ from mixpanel_assets.streams.snapshot.settings import ListConfig
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
-def _source(client: MixpanelClient) -> str:
-    return client.profiles_source
-
-
 def _request(client: MixpanelClient) -> Request:
     return Request(QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={})
 
@@ -26,7 +22,6 @@ TOYS = as_stream(
         content=Column("toy", "JSON", "As served."),
         columns=(Column("name", "VARCHAR", "The name.", value="toy::json ->> '$.name'"),),
         query=ListQuery,
-        source=_source,
         fetch_page=fetch_list(_request, "id"),
         missing_table="missing_toys",
     ),

@@ -11,10 +11,6 @@ from mixpanel_assets.streams.snapshot.list_page import ListQuery, fetch_list
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
-def _source(client: MixpanelClient) -> str:
-    return client.profiles_source
-
-
 def _request(client: MixpanelClient) -> Request:
     return Request(QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={})
 
@@ -40,7 +36,6 @@ COHORT_LIST = SnapshotStream(
         ),
     ),
     query=ListQuery,
-    source=_source,
     fetch_page=fetch_list(_request, "id"),
     missing_table="missing_cohorts",
 )

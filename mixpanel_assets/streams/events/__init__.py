@@ -7,9 +7,12 @@ lines.py        which lines are events
 columns.py      lines as Parquet
 staged.py       ranges as files
 chunking.py     days as chunks, a chunk as ranges, and what of them came
-load.py         the table (same_event.py: which rows are one event; missing.py: what it lacks; owed.py: what is to be
-                fetched again)
-assets.py       the ops, in the order in which data flows
+load.py         into the table (same_event.py: which rows are one event; missing.py: what it lacks)
+stored.py       the table as it is read
+owed.py         what is to be fetched again
+graph.py        the ops, in the order in which data flows
 reports.py      what a sync says of itself
 checks.py       whether what is stored can be trusted
+settings.py     what can be chosen
+assets.py       all of it, as a stream
 """

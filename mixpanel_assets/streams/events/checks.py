@@ -13,11 +13,10 @@ import dagster as dg
 from mixpanel_assets import partitions
 from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.resources import WarehouseResource
-from mixpanel_assets.streams.events import load, reports
-from mixpanel_assets.streams.events.load import StoredDay
+from mixpanel_assets.streams.events import reports, stored
+from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.stored import StoredDay
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
-
-EVENTS_KEY = dg.AssetKey(["mixpanel", "events"])
 
 # Weekends of an office product have a third of the events of its working days.
 LEAST_SHARE = 0.25
@@ -73,10 +72,10 @@ def events_checks(
         today = partitions.today()
         with warehouse.open(context.log).reading() as connection:
             first, last = _days(context)
-            repeated = load.repeated_keys(connection, first, last)
-            differing = load.differing_days(connection)
-            outside = load.rows_outside_their_days(connection)
-            loaded = load.stored(connection).days
+            repeated = stored.repeated_keys(connection, first, last)
+            differing = stored.differing_days(connection)
+            outside = stored.rows_outside_their_days(connection)
+            loaded = stored.stored(connection).days
     absent = context.instance.get_materialized_partitions(EVENTS_KEY) - loaded.keys()
     results = [
         _unique(repeated),

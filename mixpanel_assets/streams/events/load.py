@@ -9,27 +9,25 @@ staged file holds is columns.py's, which has proven it.
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
 
+from mixpanel_assets.storage.columns import create_table
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
-from mixpanel_assets.storage.warehouse import bound_memory, compression, count, has_column, table_exists
+from mixpanel_assets.storage.warehouse import bound_memory, count, has_column, table_exists
 from mixpanel_assets.streams.events import missing, same_event
 from mixpanel_assets.streams.events.columns import MAX_LINE_BYTES
 from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.same_event import KEY_HASH
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.events.stored import COLUMNS, DAY, DAYS_TABLE, TABLE
 from mixpanel_assets.streams.events.wall_clock import instant
 
-TABLE = "events"
-DAYS_TABLE = "event_days"
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
 _MEMORY_MB = 400
 _STAGED_DAYS = "(select day from staged_days)"
@@ -78,26 +76,6 @@ class StagedEvents:
 
 
 @dataclass(frozen=True)
-class StoredDay:
-    """What the last load of a day did: rows now stored, served twice, set aside; and against the rows it replaced."""
-
-    rows: int
-    duplicates: int
-    rejected: int
-    new: int
-    changed: int
-    gone: int
-
-
-@dataclass(frozen=True)
-class StoredEvents:
-    """All days that were ever loaded, by ISO date, and those whose last answer was refused."""
-
-    days: dict[str, StoredDay]
-    refused: tuple[RefusedDay, ...] = ()
-
-
-@dataclass(frozen=True)
 class Published:
     """What a publish left as it was: days that what was asked for later has stored, and days whose answer lacks too
     many of their rows. `absent`: names of events that were asked for, and that no event has that came."""
@@ -122,45 +100,6 @@ def publish(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> Publ
         refused += shrunken
     missing.note_days(connection, (*staged.ranges, *staged.unserved), staged.failed, refused)
     return Published(sorted(left), tuple(refused), tuple(dict.fromkeys(absent)))
-
-
-def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:
-    """What `event_days` says."""
-    rows = connection.execute(
-        f"select day::varchar, rows, duplicates, rejected, new, changed, gone from {DAYS_TABLE}"
-    ).fetchall()
-    return StoredEvents({day: StoredDay(*numbers) for day, *numbers in rows}, missing.refused_days(connection))
-
-
-def loaded_at(connection: duckdb.DuckDBPyConnection) -> Mapping[str, datetime]:
-    """When what each day holds was asked for, by ISO date; nothing before the first load."""
-    if not table_exists(connection, DAYS_TABLE):
-        return {}
-    return dict(connection.execute(f"select day::varchar, synced_at from {DAYS_TABLE}").fetchall())
-
-
-def repeated_keys(connection: duckdb.DuckDBPyConnection, first: str | None, last: str | None) -> int:
-    """Rows that repeat another's key, from the first to the last day (ISO dates, inclusive; None: no bound)."""
-    days = f"{_day(connection)} between coalesce(?::date, '-infinity') and coalesce(?::date, 'infinity')"
-    return count(
-        connection, f"select count(*) from {same_event.repeated(TABLE, days, _day(connection))}", [first, last]
-    )
-
-
-def rows_outside_their_days(connection: duckdb.DuckDBPyConnection) -> int:
-    """Rows that lie in no day that was loaded."""
-    rows = f"select {_day(connection)} as day from {TABLE}"
-    return count(connection, f"select count(*) from ({rows}) anti join {DAYS_TABLE} using (day)")
-
-
-def differing_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Loaded days of which the table does not hold as many rows as their load stored."""
-    rows = connection.execute(
-        f"select day::varchar from {DAYS_TABLE} as loaded "
-        f"left join (select {_day(connection)} as day, count(*) as rows from {TABLE} group by 1) as found using (day) "
-        "where loaded.rows <> coalesce(found.rows, 0) order by day"
-    ).fetchall()
-    return [day for (day,) in rows]
 
 
 def _publish(
@@ -190,18 +129,15 @@ def _absent_names(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, q
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        f"create table if not exists {TABLE} (event_name varchar, event_time timestamp, distinct_id varchar, "
-        f"insert_id varchar, properties json {compression(connection)}, synced_at timestamptz, day date)"
-    )
+    lacks_days = table_exists(connection, TABLE) and not has_column(connection, TABLE, "day")
+    create_table(connection, TABLE, COLUMNS, later=(DAY,))
+    if lacks_days:
+        connection.execute(f"update {TABLE} set day = event_time::date")
     connection.execute(
         f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
         "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz, query varchar)"
     )
-    # Tables of an earlier version have neither.
-    if not has_column(connection, TABLE, "day"):
-        connection.execute(f"alter table {TABLE} add column day date")
-        connection.execute(f"update {TABLE} set day = event_time::date")
+    # A table of an earlier version has none.
     connection.execute(f"alter table {DAYS_TABLE} add column if not exists query varchar")
     create_rejected_rows(connection)
 
@@ -328,8 +264,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
     placed = -_rows_of_staged_days(connection)
     if files := _files(staged):
         connection.execute(
-            f"insert into {TABLE} (event_name, event_time, distinct_id, insert_id, properties, synced_at, day) "
-            "select event_name, event_time, distinct_id, insert_id, properties, synced_at, day "
+            f"insert into {TABLE} by name select {', '.join(column.name for column in COLUMNS)} "
             f"from {_staged_events(staged)} where ({_REASON}) is null and day in {_STAGED_DAYS}",
             [files],
         )
@@ -382,11 +317,6 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection) -> None:
         "create temp table dropped as select day, count(*) as rows from surplus "
         "join staged_days using (day, synced_at) group by day"
     )
-
-
-def _day(connection: duckdb.DuckDBPyConnection) -> str:
-    """The day of a stored row, also in a table of an earlier version, which only a load takes over."""
-    return "day" if has_column(connection, TABLE, "day") else "event_time::date"
 
 
 def _write_days(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> None:

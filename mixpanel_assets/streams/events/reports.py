@@ -22,9 +22,9 @@ from mixpanel_assets.streams.events.chunking import (
     failed_ranges,
     unserved_ranges,
 )
-from mixpanel_assets.streams.events.load import StoredDay, StoredEvents
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import RangeResult
+from mixpanel_assets.streams.events.stored import COLUMNS, StoredDay, StoredEvents
 
 # How many syncs with failures are looked back upon for days still owed.
 _MOST_SYNCS = 1000
@@ -45,7 +45,7 @@ def sync_metadata(
         "repaired_rows": sum(part.repaired for part in _parts(results)),
         "duration_seconds": round(seconds, 3),
         "dagster/table_name": "mixpanel.events",
-        "dagster/column_schema": table_schemas.EVENTS,
+        "dagster/column_schema": table_schemas.schema(COLUMNS),
         "dagster/row_count": sum(day.rows for day in stored.days.values()),
     }
 

@@ -1,16 +1,10 @@
 """Profiles as a stream: their names and their table."""
 
-from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.storage import instants
 from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
-
-
-def _source(client: MixpanelClient) -> str:
-    return client.profiles_source
-
 
 PROFILE_PAGES = SnapshotStream(
     name="profiles",
@@ -26,7 +20,6 @@ PROFILE_PAGES = SnapshotStream(
     ),
     scope=Column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
     query=ProfileQuery,
-    source=_source,
     fetch_page=fetch_page,
     missing_table="missing_pages",
 )

@@ -4,9 +4,10 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.storage.warehouse import SCHEMA
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.snapshot.checks import snapshot_checks
-from mixpanel_assets.streams.snapshot.graph import KEY_PREFIX, snapshot_asset
+from mixpanel_assets.streams.snapshot.graph import snapshot_asset
 from mixpanel_assets.streams.snapshot.reports import last_sync
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
@@ -25,7 +26,7 @@ def as_stream(
         singular: One of its rows, as in `retry_failed_profile_pages`.
         description: Of the asset, for the catalog.
     """
-    key = dg.AssetKey([KEY_PREFIX, stream.name])
+    key = dg.AssetKey([SCHEMA, stream.name])
     asset = snapshot_asset(stream, config, pool=pool, description=description)
     retry_job = f"retry_failed_{singular}_pages"
 

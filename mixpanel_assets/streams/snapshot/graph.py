@@ -17,7 +17,7 @@ from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.leftovers import delete_leftovers
 from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
 from mixpanel_assets.streams.budgets import budget, keep_to, quota_warning
 from mixpanel_assets.streams.failures import one_line_errors
 from mixpanel_assets.streams.owed import NoRecordError
@@ -27,8 +27,6 @@ from mixpanel_assets.streams.snapshot.owed import owed_pages
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
-
-KEY_PREFIX = "mixpanel"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def snapshot_asset(
         pool: Limits the requests in flight over all runs.
         description: For the catalog.
     """
-    steps = _Steps(stream, dg.AssetKey([KEY_PREFIX, stream.name]))
+    steps = _Steps(stream, dg.AssetKey([SCHEMA, stream.name]))
     metadata, fetch_page = _metadata_op(steps, config, pool), _fetch_op(steps, pool)
     check_pages, collect = _check_op(steps, config, pool), _collect_op(steps, config)
 
@@ -75,7 +73,7 @@ def snapshot_asset(
 
     @dg.graph_asset(
         name=stream.name,
-        key_prefix=KEY_PREFIX,
+        key_prefix=SCHEMA,
         config=flat_config,
         group_name="mixpanel",
         kinds={"mixpanel", "duckdb"},
@@ -187,7 +185,7 @@ class _Steps:
         stored: Warehouse,
     ) -> _Planned:
         client = mixpanel.client(config.on_quota)
-        query: SnapshotQuery = replace(config.query(), source=self.stream.source(client))  # type: ignore[type-var]
+        query: SnapshotQuery = replace(config.query(), source=client.profiles_source)  # type: ignore[type-var]
         stored.check_ready()
         delete_leftovers(context.instance, staging.root, self.stream.name, self._owed_snapshots(context, stored))
         first, taken_up = None, None

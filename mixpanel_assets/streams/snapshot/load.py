@@ -18,8 +18,9 @@ import duckdb
 
 from mixpanel_assets.client.property_filter import PROFILE_ID
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.storage.columns import create_table
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
-from mixpanel_assets.storage.warehouse import compression, count
+from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.snapshot import missing
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
 from mixpanel_assets.streams.snapshot.stream import FILTER, SnapshotStream
@@ -122,7 +123,7 @@ class _Load:
     def publish(self) -> Published:
         self._create_tables()
         before = self._count(f"from {self._table}")
-        self._limit_memory()
+        self._limit_memory(before)
         self._choose_rows()
         served = sum(page.rows for page in self._staged.pages)
         distinct = self._count("from chosen_rows")
@@ -173,17 +174,8 @@ class _Load:
         return tuple(name for name in query.named_properties if query.kept.keeps(name) and name not in there)
 
     def _create_tables(self) -> None:
-        packed = compression(self._connection)
-        columns = ", ".join(
-            f"{column.name} {column.type} {packed if column is self._stream.content else ''}"
-            for column in self._stream.table_columns
-        )
-        self._connection.execute(f"create table if not exists {self._table} ({columns})")
-        for column in (FILTER, self._stream.scope):  # A table of an earlier version has neither.
-            if column is not None:
-                self._connection.execute(
-                    f"alter table {self._table} add column if not exists {column.name} {column.type}"
-                )
+        later = [column for column in (FILTER, self._stream.scope) if column is not None]
+        create_table(self._connection, self._table, self._stream.table_columns, later)
         create_rejected_rows(self._connection)
 
     def _choose_rows(self) -> None:
@@ -260,13 +252,13 @@ class _Load:
         ):
             self._connection.execute(insert, {"files": _names(files), **same})
 
-    def _limit_memory(self) -> None:
+    def _limit_memory(self, stored: int) -> None:
         """Bound DuckDB's memory: it spills the rest to disk.
 
         One thread, since each holds some 30 MB to insert and two line buffers to read. What grows with the number of
         rows is what DuckDB needs to tell which go and which stay; 10 million took less than 256 MB.
         """
-        rows = self._count(f"from {self._table}") + sum(page.rows for page in self._staged.pages)
+        rows = stored + sum(page.rows for page in self._staged.pages)
         megabytes = _MEMORY_MB + 4 * (self._line_limit() >> 20) + _MEMORY_MB_PER_MILLION * rows // 1_000_000
         self._connection.execute("set threads = 1")
         self._connection.execute(f"set memory_limit = '{megabytes}MB'")

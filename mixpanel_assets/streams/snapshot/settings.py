@@ -29,15 +29,7 @@ class SnapshotConfig(SyncConfig):
         """What a stream asks for with these settings, before it is checked."""
         raise NotImplementedError
 
-    def check(self) -> None:
-        self.query()
-
     def query(self) -> SnapshotQuery:
-        """What is asked of Mixpanel.
-
-        Raises:
-            ConfigurationError: a setting is out of range, or two contradict each other.
-        """
         check_fraction(self.max_removed_fraction)
         check_fraction(self.max_missing_fraction, "max_missing_fraction")
         check_choice(self.on_quota)

@@ -79,7 +79,6 @@ class SnapshotStream:
         columns: Further columns that are made out of a row.
         scope: The column that tells parts of the table apart, one of which a snapshot holds; None: there are none.
         query: What is asked for, as a type.
-        source: Whose data a client brings of this stream.
         fetch_page: How a page is asked for.
         missing_table: The table of the pages that did not come.
     """
@@ -88,7 +87,6 @@ class SnapshotStream:
     key: Column
     content: Column
     query: type[SnapshotQuery]
-    source: Callable[[MixpanelClient], str]
     fetch_page: FetchPage
     missing_table: str
     columns: tuple[Column, ...] = ()
