@@ -10,16 +10,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import duckdb
 import pytest
 import requests
 
+from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets_tests.dagster_dev import REPOSITORY, dagster_dev, in_session
 
@@ -133,7 +136,10 @@ def test_materialize_works_in_the_ui_of_the_demo_until_ctrl_c(tmp_path: Path) ->
         assert connection.execute(typed).fetchall() == [(2000,), (1,)]
 
 
-def test_no_text_of_a_server_becomes_a_link_a_picture_or_markup(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+def test_no_text_of_a_server_becomes_a_link_a_picture_or_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Red without code in tables and in descriptions of checks, and without the space in addresses (the log)."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     faults = [Fault("engage", "status:403", page=2, times=1, body=json.dumps({"error": _HOSTILE}))]
@@ -146,14 +152,15 @@ def test_no_text_of_a_server_becomes_a_link_a_picture_or_markup(tmp_path: Path) 
     ):
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        environment = {**os.environ, **sandbox.environment, "DAGSTER_HOME": str(tmp_path)}
+        for name, value in {**sandbox.environment, "DAGSTER_HOME": str(tmp_path)}.items():
+            monkeypatch.setenv(name, value)
         ui = Ui(page, url)
-        _materialize(environment, "mixpanel/profiles")
+        _materialize(tmp_path, "mixpanel/profiles")
         _see_no_markup(ui, "/assets/mixpanel/profiles?view=events", "seconds waited")
         _see_no_markup(ui, f"/runs/{_latest_run(url)}?levels=error", "failed: page 2")
-        _materialize(environment, "mixpanel/profiles", "mixpanel/profile_properties")
+        _materialize(tmp_path, "mixpanel/profiles", "mixpanel/profile_properties")
         population.replace("x", {})
-        _materialize(environment, "mixpanel/profiles", "mixpanel/profile_properties")
+        _materialize(tmp_path, "mixpanel/profiles", "mixpanel/profile_properties")
         _see_no_markup(ui, "/assets/mixpanel/profile_properties?view=events", "different values")
         _see_no_markup(ui, "/assets/mixpanel/profile_properties?view=checks", ": gone")
         assert not [address for address in asked if "evil.example" in address]
@@ -170,10 +177,19 @@ def _see_no_markup(ui: Ui, path: str, words: str) -> None:
     assert ui.page.evaluate(_FOREIGN) == [], path
 
 
-def _materialize(environment: dict[str, str], *assets: str) -> None:
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mixpanel_assets.definitions"]
-    for asset in assets:
-        subprocess.run([*command, "--select", asset], env=environment, capture_output=True, check=False)
+def _materialize(home: Path, *assets: str) -> None:
+    """As runs of this process in the instance that the UI shows."""
+    # In a thread of its own: in this one, playwright's event loop is at work.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_materialize_here, home, assets).result()
+
+
+def _materialize_here(home: Path, assets: Sequence[str]) -> None:
+    job = build_defs().resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for asset in assets:
+            key = dg.AssetKey(asset.split("/"))
+            job.execute_in_process(instance=instance, asset_selection=[key], raise_on_error=False)
 
 
 def _latest_run(url: str) -> str:

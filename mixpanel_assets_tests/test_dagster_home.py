@@ -195,7 +195,9 @@ def test_a_full_disk_under_stdout_is_one_line(home: Path, command: list[str]) ->
     ("redirection", "code"),
     [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("2>/dev/full", 0), ("| head -0", 0), ("2>&1 | head -0", 0)],
 )
-def test_a_stream_that_nobody_reads_costs_nothing(home: Path, sandbox: Sandbox, redirection: str, code: int) -> None:
+def test_a_stream_that_nobody_reads_costs_nothing(
+    home: Path, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], redirection: str, code: int
+) -> None:
     """Red without the empty streams of `main`: the DuckDB file got the descriptor of a closed stdout; and without
     `say`'s: a sync ended where its first line could not be written."""
     line = f"set -o pipefail; {' '.join(MP)} fetch profiles {redirection}"
@@ -203,5 +205,5 @@ def test_a_stream_that_nobody_reads_costs_nothing(home: Path, sandbox: Sandbox, 
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    done = subprocess.run([*MP, "status"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["profiles"]["rows"] == 5
+    assert run(["status"]) == 0
+    assert json.loads(capfd.readouterr().out)["profiles"]["rows"] == 5
