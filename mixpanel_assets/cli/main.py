@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from mixpanel_assets import settings
-from mixpanel_assets.cli import fetch, stand_in, status, streams, version
+from mixpanel_assets.cli import export, fetch, stand_in, status, streams, version
 from mixpanel_assets.cli.output import say, warn
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -37,7 +37,7 @@ class _InOrder(TyperGroup):
     """The commands in the order in which somebody comes to need them; Typer's puts those with subcommands last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "plan", "fetch", "status", "retry", "sandbox"]
+        return ["demo", "plan", "fetch", "status", "retry", "export", "sandbox"]
 
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ app.add_typer(status.plan_app, name="plan")
 app.add_typer(fetch.fetch_app, name="fetch")
 app.command()(status.status)
 app.add_typer(fetch.retry_app, name="retry")
+app.command()(export.export)
 app.command()(stand_in.sandbox)
 
 
