@@ -111,7 +111,7 @@ class TestWholeExports:
     def test_the_lines_are_those_served(self, fetch: Fetch, sandbox: Sandbox) -> None:
         result = fetch()
         assert result.came
-        assert result.lines == 120
+        assert result.rows == 120
         assert fetch.staged(result) == served(sandbox, DAY, NEXT)
         assert fetch.files() == [f"{DAY}_{NEXT}.json", f"{DAY}_{NEXT}.parquet"]
         [request] = sandbox.journal.requests
@@ -123,7 +123,7 @@ class TestWholeExports:
         assert fetch() == first
         assert len(sandbox.journal.requests) == 1
         # Other events were asked for: red when the query is not compared.
-        assert fetch(events=("Search",)).lines < first.lines
+        assert fetch(events=("Search",)).rows < first.rows
 
     def test_a_chunk_opens_no_manifest_but_its_own(self, fetch: Fetch) -> None:
         """Red when each chunk reads the whole folder: years of days would be read over and over."""
@@ -147,7 +147,7 @@ class TestWholeExports:
                 monkeypatch.setenv(name, value)
             result = Fetch(tmp_path)(DAY, DAY)
         assert result.came
-        assert result.lines == 0
+        assert result.rows == 0
 
 
 class TestBrokenExports:

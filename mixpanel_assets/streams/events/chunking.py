@@ -101,7 +101,12 @@ class ChunkResult:
         return not any(part.failed for part in self.ranges)
 
     @property
-    def lines(self) -> int:
+    def outcomes(self) -> tuple[RangeResult, ...]:
+        """As every stream tells of a page or chunk."""
+        return self.ranges
+
+    @property
+    def rows(self) -> int:
         """Events staged."""
         return sum(part.lines for part in self.ranges)
 

@@ -1,75 +1,65 @@
-"""`mixpanel/events`, as its data flows: days -> chunks in parallel -> one transaction -> what each day got.
+"""The asset of events: days -> chunks in parallel -> one transaction -> what each day got.
 
-Each op hands on small objects; lines wait in staged files. No SQL and no HTTP here, and no rules: those are
-chunking.py's. Dagster calls an asset stored, or not stored, as a whole; here some days may come and others not.
-So the rows are written by an op amid the graph, and the last op says which days are materialized.
+No rules here: those are chunking.py's. What every stream's ops do is streams/graph.py's. Dagster calls an asset stored,
+or not stored, as a whole; here some days may come and others not. So the rows are written by an op amid the graph, and
+the last op says which days are materialized.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData
 
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.client.served_days import Edge
-from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError, MixpanelError, error_of
-from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
+from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
-from mixpanel_assets.reports import table_schemas
-from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
-from mixpanel_assets.streams.budgets import budget, keep_to
+from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, reports
-from mixpanel_assets.streams.events.chunking import Chunk, ChunkOrder, ChunkResult, EventsPlan, Range
+from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan, Range
 from mixpanel_assets.streams.events.load import StagedEvents
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.settings import EventsConfig
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredEvents, loaded_at
-from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
+from mixpanel_assets.streams.failures import OneLineFailure
+from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
+from mixpanel_assets.streams.outcome import outcomes_of
+from mixpanel_assets.streams.reports import timeline
 
 EVENTS_KEY = dg.AssetKey([SCHEMA, "events"])
 
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
-@dataclass(frozen=True)
-class FetchOrder:
-    """The order to fetch one chunk."""
+class _EventsSteps(Steps):
+    """What the ops of events do."""
 
-    chunk: ChunkOrder
-    on_quota: str
+    stream, pool = "events", EXPORT_POOL
+    config, staged = EventsConfig, StagedEvents
+    plans_online = False
+    reports = True
+    names = Names(
+        plan=Step("plan", "Split the days into chunks, and order one fetch per chunk."),
+        fetch=Step("fetch_chunk", "Fetch one chunk into staged files."),
+        collect=Step("collect_events", "Judge what came, and hand it to the IO manager."),
+        unit="chunk",
+    )
 
-
-@dg.op(
-    out={
-        "planned": dg.Out(EventsPlan, io_manager_key=HANDLES),
-        "chunk": dg.DynamicOut(FetchOrder, io_manager_key=HANDLES),
-    }
-)
-def plan(
-    context: dg.OpExecutionContext,
-    config: EventsConfig,
-    mixpanel: MixpanelResource,
-    staging: StagingResource,
-    warehouse: WarehouseResource,
-    history: HistoryResource,
-) -> Iterator[dg.Output[EventsPlan] | dg.DynamicOutput[FetchOrder]]:
-    """Split the days into chunks, and order one fetch per chunk."""
-    with one_line_errors():
-        client = mixpanel.client(config.on_quota)
+    def plan(self, sync: Sync, config: EventsConfig, warehouse: Warehouse) -> Planned:
+        client, context = sync.client(config.on_quota), sync.context
         query = replace(config.query(), source=client.events_source)
-        stored = warehouse.open_for_sync(context.log)
-        days = _owed_days(context, query, stored) if config.retry_failed_ranges else _days(context, query)
+        days = _owed_days(context, query, warehouse) if config.retry_failed_ranges else _days(context, query)
         chunks = _chunks(days, config.chunk_days)
-        stored.check_ready()
-        history.delete_old_runs(context)
-        planned = EventsPlan(
+        warehouse.check_ready()
+        plan = EventsPlan(
             context.run_id,
             tuple(chunks),
             datetime.now(timezone.utc),
@@ -77,63 +67,44 @@ def plan(
             config.max_removed_fraction,
             config.zone(),
         )
-        taken = _take_over(context, planned, staging.root, stored)
-        delete_leftovers(context.instance, staging.root)
+        taken = _take_over(context, plan, sync.staging, warehouse)
+        delete_leftovers(context.instance, sync.staging)
         for from_date, to_date in taken:
             context.log.info(f"{from_date} to {to_date}: fetched by an earlier run that ended before it was stored")
-        keep_to(budget(client.exports, len(chunks) - len(taken)), config.on_quota, context.log)
-        yield dg.Output(planned, "planned", metadata={"total_batches": len(chunks), "batches_ordered": len(chunks)})
-        for index in range(len(chunks)):
-            order = FetchOrder(planned.order(index), config.on_quota)
-            yield dg.DynamicOutput(order, mapping_key=f"c{index:05d}", output_name="chunk")
+        orders = [_order(plan, index, config.on_quota) for index in range(len(chunks))]
+        said = {"total_batches": len(chunks), "batches_ordered": len(chunks)}
+        return Planned(plan, orders, said, budget(client.exports, len(chunks) - len(taken)))
 
+    def fetch(self, sync: Sync, order: Order) -> ChunkResult:
+        return chunking.fetch_chunk(sync.client(order.on_quota), sync.staging, order.what, sync.context.log)
 
-@dg.op(pool=EXPORT_POOL, out=dg.Out(io_manager_key=HANDLES))
-def fetch_chunk(
-    context: dg.OpExecutionContext, order: FetchOrder, mixpanel: MixpanelResource, staging: StagingResource
-) -> dg.Output[ChunkResult]:
-    """Fetch one chunk into staged files."""
-    with one_line_errors():
-        client = mixpanel.client(order.on_quota)
-        result = chunking.fetch_chunk(client, staging.root, order.chunk, context.log)
-        chunk = order.chunk.chunk
-        if result.came:
-            context.log.info(f"{chunk.from_date} to {chunk.to_date}: {result.lines} events")
-        else:
-            context.log.error(f"failed: {result.error}")
-        return dg.Output(result, metadata=reports.chunk_metadata(order.chunk, result))
-
-
-# The table is named here because this output is no asset's: the asset's last word is `report`.
-_STORED = dg.Out(StagedEvents, io_manager_key=WAREHOUSE, metadata={"schema": SCHEMA, "table": "events"})
-
-
-@dg.op(out={"settled": dg.Out(list[ChunkResult], io_manager_key=HANDLES), "stored": _STORED})
-def collect_events(
-    context: dg.OpExecutionContext, planned: EventsPlan, results: list[ChunkResult], staging: StagingResource
-) -> Iterator[dg.Output[list[ChunkResult]] | dg.Output[StagedEvents]]:
-    """Judge what came, and hand it to the IO manager."""
-    with one_line_errors():
-        settled = chunking.settle(staging.root, planned, results)
-        parts = [part for result in settled for part in result.ranges]
-        for part in parts:
-            if part.failed:
-                context.log.error(f"missing from this sync: {part.error}")
+    def settle(
+        self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, fetched: Sequence[ChunkResult]
+    ) -> Sequence[ChunkResult]:
+        settled = chunking.settle(staging, plan, fetched)
         _say_unserved(context, settled)
-        failed = tuple(part for part in parts if part.failed)
-        if failed and not any(part.came for part in parts):
-            _note_failed(context, settled)
-            raise error_of(
-                failed[0].error_kind or MixpanelError.__name__,
-                f"no chunk of {len(settled)} came, nothing was stored or removed: {failed[0].error}",
-            )
-        yield dg.Output(settled, "settled")
-        came = tuple(part for part in parts if part.came)
-        unserved = tuple(part for part in parts if part.unserved)
+        return settled
+
+    def note_failed(self, context: dg.OpExecutionContext, settled: Sequence[ChunkResult]) -> None:
+        _note_failed(context, settled)
+
+    def stage(
+        self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, settled: Sequence[ChunkResult]
+    ) -> tuple[StagedEvents, Mapping[str, Any]]:
+        parts = [part for result in settled for part in result.ranges]
         staged = StagedEvents(
-            staging.root, came, failed, unserved, planned.today, planned.max_removed_fraction, planned.zone
+            staging,
+            tuple(part for part in parts if part.came),
+            tuple(part for part in parts if part.failed),
+            tuple(part for part in parts if part.unserved),
+            plan.today,
+            plan.max_removed_fraction,
+            plan.zone,
         )
-        yield dg.Output(staged, "stored")
+        return staged, {}
+
+
+_OPS = SyncOps(_EventsSteps())
 
 
 @dg.op(out=dg.Out(dg.Nothing, is_required=False))
@@ -148,7 +119,7 @@ def report(
         return
     for day, query in days.items():
         context.add_asset_metadata(reports.day_metadata(stored.days[day], query), EVENTS_KEY, partition_key=day)
-    drawn = reports.timeline_metadata(settled, planned.started_at)
+    drawn = timeline(outcomes_of(settled), "chunks", planned.started_at)
     context.add_asset_metadata(drawn, EVENTS_KEY, partition_key=max(days))
     yield dg.Output(None, metadata=reports.sync_metadata(planned, settled, stored, days))
 
@@ -165,9 +136,15 @@ def _without_refused(settled: list[ChunkResult], stored: StoredEvents) -> list[C
     return chunking.without_refused(settled, {(each.day, each.query): each.reason for each in stored.refused})
 
 
-@dg.config_mapping
-def _flat_config(config: EventsConfig) -> dict[str, object]:
-    return {"plan": {"config": config.model_dump(exclude_none=True)}}
+def _order(plan: EventsPlan, index: int, on_quota: str) -> Order:
+    order, chunk = plan.order(index), plan.chunks[index]
+    said = {
+        "batch_index": index,
+        "total_batches": order.total,
+        "from_date": chunk.from_date,
+        "to_date": chunk.to_date,
+    }
+    return Order(f"c{index:05d}", f"{chunk.from_date} to {chunk.to_date}", said, order, on_quota)
 
 
 def _days(context: dg.OpExecutionContext, query: EventsQuery) -> dict[str, EventsQuery]:
@@ -253,7 +230,7 @@ def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[Chunk
     for day, query in days.items():
         metadata = {**sync, **reports.day_metadata(stored.days[day], query)}
         if day == last:
-            metadata |= reports.timeline_metadata(settled, planned.started_at)
+            metadata |= timeline(outcomes_of(settled), "chunks", planned.started_at)
         context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
     _note_too_old(context, settled)
     failed = chunking.failed_ranges(settled)
@@ -312,36 +289,16 @@ def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneL
 
 def events_asset() -> dg.AssetsDefinition:
     """The asset `mixpanel/events`, with the days that the environment says now."""
-
-    @dg.graph_asset(
-        name="events",
-        key_prefix=SCHEMA,
-        config=_flat_config,
-        group_name="mixpanel",
-        kinds={"mixpanel", "duckdb"},
-        partitions_def=partitions.event_days(),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        tags={"personal_data": "true"},
-        metadata={"dagster/table_name": "mixpanel.events", "dagster/column_schema": table_schemas.schema(COLUMNS)},
-        description=(
-            "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
-            "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
-            "deliver keep their rows, do not show as materialized, and are fetched by the job "
-            "retry_failed_event_ranges."
-        ),
+    description = (
+        "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
+        "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
+        "deliver keep their rows, do not show as materialized, and are fetched by the job "
+        "retry_failed_event_ranges."
     )
-    def events() -> None:
-        planned, chunks = plan()
-        settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
-        said: None = report(planned, settled, stored)
-        return said
-
-    return events
+    return stream_asset(_OPS, COLUMNS, description, report, partitions.event_days())
 
 
 @dg.graph(description="Fetch only the days of events that failed and have not come since.")
 def failed_event_ranges() -> None:
     """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
-    planned, chunks = plan()
-    settled, stored = collect_events(planned, chunks.map(fetch_chunk).collect())
-    report_each(planned, settled, stored)
+    _OPS.flow(report_each)

@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import msgspec
 
 from mixpanel_assets.client.served_days import Edge
-from mixpanel_assets.reports import markdown, table_schemas
-from mixpanel_assets.reports.timeline import Unit, picture
+from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events.chunking import (
-    ChunkOrder,
     ChunkResult,
     EventsPlan,
     Range,
@@ -25,6 +22,7 @@ from mixpanel_assets.streams.events.chunking import (
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import RangeResult
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredDay, StoredEvents
+from mixpanel_assets.streams.reports import failures, query_metadata, query_of, request_counts
 
 # How many syncs with failures are looked back upon for days still owed.
 _MOST_SYNCS = 1000
@@ -52,21 +50,17 @@ def sync_metadata(
 
 def failures_metadata(results: Sequence[ChunkResult]) -> dict[str, Any]:
     """What came, what did not, and why."""
-    failed = [part for part in _parts(results) if part.failed]
     came = sum(result.came for result in results)
     metadata: dict[str, Any] = {
         "failed_date_ranges": dg.MetadataValue.json([list(days) for days in failed_ranges(results)]),
         "successful_batches": came,
         "failed_batches": len(results) - came,
-        "counted_requests": sum(part.counted_requests for part in _parts(results)),
-        "requests": sum(len(part.attempts) for part in _parts(results)),
+        **request_counts(_parts(results)),
     }
     unserved = [days for edge in Edge for days in unserved_ranges(results, edge)[0]]
     if unserved:
         metadata["unserved_date_ranges"] = dg.MetadataValue.json([list(days) for days in sorted(unserved)])
-    if failed:
-        metadata["failures"] = dg.MetadataValue.md(_failures_table(failed))
-    return metadata
+    return metadata | failures(["from", "to", "reason"], _parts(results), _named)
 
 
 def noted_failures(results: Sequence[ChunkResult]) -> list[dict[str, Any]]:
@@ -87,11 +81,6 @@ def named(ranges: Sequence[Range]) -> str:
     return ", ".join(f"{first} to {last}" if first != last else first for first, last in ranges)
 
 
-def query_metadata(query: EventsQuery) -> dict[str, Any]:
-    """What was asked for."""
-    return {"query": dg.MetadataValue.json(msgspec.to_builtins(query))}
-
-
 def day_metadata(day: StoredDay, query: EventsQuery) -> dict[str, Any]:
     """What was asked of a day, and what its load did, against the rows that it replaced."""
     return {
@@ -108,29 +97,6 @@ def rejected_words(rows: int) -> str:
     return f"{rows} rows that came cannot be stored and lie in mixpanel.rejected_rows, with the reason"
 
 
-def timeline_metadata(results: Sequence[ChunkResult], run_began: datetime.datetime) -> dict[str, Any]:
-    """The picture of a sync: for one of its days, as it would swell the event log with each of a thousand."""
-    drawn = picture((Unit(part.attempts) for part in _parts(results)), "chunks", run_began)
-    return {"timeline": dg.MetadataValue.md(drawn)} if drawn else {}
-
-
-def chunk_metadata(order: ChunkOrder, result: ChunkResult) -> dict[str, Any]:
-    """What one finished chunk says, in the UI and to progress bars."""
-    attempts = [attempt for part in result.ranges for attempt in part.attempts]
-    seconds = (attempts[-1].ended_at - attempts[0].started_at).total_seconds() if attempts else 0.0
-    metadata: dict[str, Any] = {
-        "batch_index": result.index,
-        "total_batches": order.total,
-        "from_date": order.chunk.from_date,
-        "to_date": order.chunk.to_date,
-        "rows": result.lines,
-        "seconds": round(seconds, 3),
-        "attempts": len(attempts),
-        "waited_seconds": round(sum(attempt.wait_seconds for attempt in attempts), 3),
-    }
-    return metadata if result.error is None else {**metadata, "error": result.error}
-
-
 def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | None = None) -> dict[str, EventsQuery]:
     """Days that failed and have not come since, as ISO dates in order, each with what was asked of it.
 
@@ -144,7 +110,7 @@ def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | No
     too_old: set[tuple[str, str | None]] = set()
     for record in instance.fetch_observations(asset, limit=_MOST_SYNCS).records:
         metadata = record.asset_observation.metadata if record.asset_observation else {}
-        query = _query(metadata)
+        query = query_of(metadata, EventsQuery)
         # The latest comes first.
         too_old.update((day, query.source) for day in _days(metadata, _TOO_OLD))
         if source is not None and query.source not in (None, source):
@@ -184,27 +150,12 @@ def _came_since(
     # The latest nearly always did; an hourly schedule leaves a hundred of a day, 20 ms to read.
     records = (record for most in (1, _MOST_SYNCS) for record in instance.fetch_materializations(later, most).records)
     said = (record.asset_materialization.metadata for record in records if record.asset_materialization)
-    return any(_query(metadata).covers(query) for metadata in said)
-
-
-def _query(metadata: Mapping[str, dg.MetadataValue[Any]]) -> EventsQuery:
-    """Read back what `query_metadata` wrote; versions before did not, and then it is taken for all events."""
-    return msgspec.convert(metadata["query"].value if "query" in metadata else {}, EventsQuery)
+    return any(query_of(metadata, EventsQuery).covers(query) for metadata in said)
 
 
 def _parts(results: Sequence[ChunkResult]) -> list[RangeResult]:
     return [part for result in results for part in result.ranges]
 
 
-def _failures_table(failed: Sequence[RangeResult]) -> str:
-    rows = (
-        (
-            part.from_date,
-            part.to_date,
-            part.error or "",
-            len(part.attempts),
-            round(sum(attempt.wait_seconds for attempt in part.attempts), 1),
-        )
-        for part in failed
-    )
-    return markdown.table(["from", "to", "reason", "attempts", "seconds waited"], rows)
+def _named(part: RangeResult) -> tuple[str, str, str]:
+    return part.from_date, part.to_date, part.error or ""

@@ -20,18 +20,18 @@ from typing import BinaryIO
 import msgspec
 
 from mixpanel_assets import private_files
-from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.client.served_days import Unserved
 from mixpanel_assets.storage.staging import disk_errors, read_manifest, write_whole
 from mixpanel_assets.streams.events.lines import SetAside
 from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.outcome import Outcome
 
 # Late events of a day keep coming, so what an interrupted run left is worth taking over for a while only.
 TAKE_OVER_WITHIN = datetime.timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class RangeResult:
+class RangeResult(Outcome):
     """How the fetch of a range of days ended: its events are staged, or there is an error, or nothing to fetch.
 
     Attributes:
@@ -41,14 +41,9 @@ class RangeResult:
         query: What was asked for.
         lines: Events staged.
         bytes: Size of the staged file.
-        rejected: Lines set aside because they are no events.
         repaired: Lines stored with a mended text, and set aside as served.
         asked_at: When the request that succeeded was sent.
-        error: Why the range did not come, in one line.
-        error_kind: Name of that error in errors.py.
         unserved: Why the server serves none of these days: they neither came nor failed.
-        counted_requests: Requests that count against the hourly quota.
-        attempts: Each request sent.
     """
 
     from_date: str
@@ -57,14 +52,9 @@ class RangeResult:
     query: EventsQuery
     lines: int = 0
     bytes: int = 0
-    rejected: int = 0
     repaired: int = 0
     asked_at: datetime.datetime | None = None
-    error: str | None = None
-    error_kind: str = ""
     unserved: Unserved | None = None
-    counted_requests: int = 0
-    attempts: tuple[Attempt, ...] = ()
 
     @property
     def came(self) -> bool:
@@ -72,9 +62,8 @@ class RangeResult:
         return self.error is None and self.unserved is None
 
     @property
-    def failed(self) -> bool:
-        """Whether the range is still to be fetched."""
-        return self.error is not None
+    def brought(self) -> bool:
+        return self.came
 
 
 # Made here for the same reason as those of pages.py.

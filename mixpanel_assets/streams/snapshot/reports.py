@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import msgspec
 
 from mixpanel_assets.client.server_text import visible
-from mixpanel_assets.reports import markdown, table_schemas
-from mixpanel_assets.reports.timeline import Unit, picture
+from mixpanel_assets.reports import table_schemas
+from mixpanel_assets.streams.reports import failures, query_metadata, query_of, request_counts, timeline, unit_metadata
 from mixpanel_assets.streams.snapshot.missing import MissingPages
 from mixpanel_assets.streams.snapshot.page_rules import tolerated
 from mixpanel_assets.streams.snapshot.snapshots import expected_total
@@ -35,7 +34,8 @@ def sync_metadata(
     return {
         "failed_page_indices": dg.MetadataValue.json([result.page_index for result in failed]),
         # Early, since the UI shows them in this order.
-        **_for_people(results, failed, run_began),
+        **failures(["page", "reason"], results, _named),
+        **timeline(results, "pages", run_began),
         "successful_pages": len(results) - len(failed),
         "failed_pages": len(failed),
         "total_pages": len(results),
@@ -43,10 +43,9 @@ def sync_metadata(
         f"tolerated_missing_{stream.name}": tolerated(reported or 0, max_missing_fraction),
         "session_id": visible(snapshot.session_id or "") or dg.MetadataValue.null(),
         "snapshot_id": snapshot.id,
-        "query": dg.MetadataValue.json(msgspec.to_builtins(snapshot.query)),
+        **query_metadata(snapshot.query),
         "session_restarts": snapshot.restarts,
-        "counted_requests": sum(result.counted_requests for result in results),
-        "requests": sum(len(result.attempts) for result in results),
+        **request_counts(results),
         "fetched_rows": sum(result.rows for result in results),
         "rejected_rows": sum(result.rejected for result in results),
         "repaired_characters": sum(result.repairs for result in results),
@@ -54,30 +53,17 @@ def sync_metadata(
     }
 
 
-def page_metadata(result: PageResult) -> dict[str, Any]:
-    """What one finished page says, in the UI and to progress bars."""
-    metadata: dict[str, Any] = {
-        "page_index": result.page_index,
-        "rows": result.rows,
-        "seconds": _seconds(result),
-        "attempts": len(result.attempts),
-        "waited_seconds": round(_waited(result), 3),
-    }
-    return metadata if result.error is None else {**metadata, "error": result.error}
-
-
-def plan_metadata(snapshot: Snapshot, pages: Sequence[int], first: PageResult | None) -> dict[str, Any]:
+def plan_metadata(snapshot: Snapshot, ordered: int, first: PageResult | None) -> dict[str, Any]:
     """What a plan says: pages in all, those ordered now, and page 0 if it was fetched with the plan."""
-    metadata: dict[str, Any] = {"total_pages": snapshot.pages, "pages_ordered": len(pages)}
-    return metadata if first is None else {**metadata, **page_metadata(first)}
+    metadata: dict[str, Any] = {"total_pages": snapshot.pages, "pages_ordered": ordered}
+    return metadata if first is None else {**metadata, "page_index": 0, **unit_metadata(first)}
 
 
 def last_sync(stream: SnapshotStream, metadata: Mapping[str, dg.MetadataValue[Any]]) -> MissingPages:
     """Read back what `sync_metadata` wrote; absent entries mean nothing failed."""
     failed = metadata["failed_page_indices"].value if "failed_page_indices" in metadata else []
     snapshot_id = metadata["snapshot_id"].value if "snapshot_id" in metadata else ""
-    query = msgspec.convert(metadata["query"].value if "query" in metadata else {}, stream.query)
-    return MissingPages(query, str(snapshot_id), [int(page) for page in failed or []])
+    return MissingPages(query_of(metadata, stream.query), str(snapshot_id), [int(page) for page in failed or []])
 
 
 def data_version(results: Sequence[PageResult]) -> dg.DataVersion:
@@ -85,37 +71,8 @@ def data_version(results: Sequence[PageResult]) -> dg.DataVersion:
     return dg.DataVersion(hashlib.sha256("".join(result.digest for result in results).encode()).hexdigest()[:32])
 
 
-def _for_people(
-    results: Sequence[PageResult], failed: Sequence[PageResult], run_began: datetime.datetime | None
-) -> Mapping[str, Any]:
-    """Why pages failed, and the picture of the sync, where there is something to show."""
-    reasons = _failures_table(failed) if failed else ""
-    drawn = picture((Unit(result.attempts) for result in results), "pages", run_began)
-    return {name: dg.MetadataValue.md(text) for name, text in (("failures", reasons), ("timeline", drawn)) if text}
-
-
-def _failures_table(failed: Sequence[PageResult]) -> str:
-    rows = (
-        (
-            result.page_index,
-            (result.error or "").removeprefix(f"page {result.page_index}: "),
-            len(result.attempts),
-            round(_waited(result), 1),
-        )
-        for result in failed
-    )
-    return markdown.table(["page", "reason", "attempts", "seconds waited"], rows)
-
-
-def _waited(result: PageResult) -> float:
-    return sum(attempt.wait_seconds for attempt in result.attempts)
-
-
-def _seconds(result: PageResult) -> float:
-    """From the first request for a page to the end of its last."""
-    if not result.attempts:
-        return 0.0
-    return round((result.attempts[-1].ended_at - result.attempts[0].started_at).total_seconds(), 3)
+def _named(result: PageResult) -> tuple[int, str]:
+    return result.page_index, (result.error or "").removeprefix(f"page {result.page_index}: ")
 
 
 def _number(value: int | None) -> dg.MetadataValue[Any]:

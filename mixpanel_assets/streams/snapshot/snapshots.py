@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
-from mixpanel_assets.errors import MixpanelError, RestartError
+from mixpanel_assets.errors import MixpanelError, RestartError, kind_of
 from mixpanel_assets.storage.staging import disk_errors, prepare
 from mixpanel_assets.streams.snapshot import page_rules
 from mixpanel_assets.streams.snapshot.page import Page
@@ -168,7 +168,9 @@ def _of_size(page_size: int) -> Callable[[Page], None]:
 
 def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: _Asked, retrier: Retrier) -> PageResult:
     """The result of a page that was asked for: the fuller of what came and what lay here."""
-    before = staged or PageResult(page, error=str(asked.error))
+    before = staged or PageResult(
+        page, error=str(asked.error), error_kind="" if asked.error is None else kind_of(asked.error)
+    )
     counted_requests = before.counted_requests + retrier.counted_requests
     attempts = (*before.attempts, *retrier.attempts)
     lost = isinstance(asked.error, RestartError)

@@ -27,6 +27,7 @@ import msgspec
 from mixpanel_assets import private_files
 from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
+from mixpanel_assets.streams.outcome import Outcome
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
 
@@ -57,8 +58,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class PageResult:
-    """How the fetch of one page ended.
+class PageResult(Outcome):
+    """How the fetch of one page ended; its `error` may be of a page that came: too little of it did.
 
     Attributes:
         page_index: 0-based.
@@ -68,13 +69,9 @@ class PageResult:
         digest: Of the staged rows, as content.
         ids_digest: Of the set of keys: equal for pages with the same rows, whatever their order.
         total: Rows in all as this page reports it.
-        rejected: Rows that cannot be stored.
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
         missing: Rows due that did not come, of a page that came.
-        error: Why the page is to be fetched again, in one line: it did not come, or too little of it.
         lost_session: The page failed because its session is gone or was cut anew.
-        counted_requests: Requests that count against the hourly quota.
-        attempts: Each request sent.
     """
 
     page_index: int
@@ -84,13 +81,9 @@ class PageResult:
     digest: str = ""
     ids_digest: str = ""
     total: int | None = None
-    rejected: int = 0
     repairs: int = 0
     missing: int = 0
-    error: str | None = None
     lost_session: bool = False
-    counted_requests: int = 0
-    attempts: tuple[Attempt, ...] = ()
 
     @property
     def came(self) -> bool:
@@ -98,9 +91,13 @@ class PageResult:
         return bool(self.digest)
 
     @property
-    def failed(self) -> bool:
-        """Whether it is to be fetched again."""
-        return self.error is not None
+    def brought(self) -> bool:
+        return not self.failed or self.served > 0
+
+    @property
+    def outcomes(self) -> "tuple[PageResult]":
+        """As every stream tells of a page or chunk: this is its only part."""
+        return (self,)
 
     @property
     def served(self) -> int:

@@ -1,0 +1,312 @@
+"""The asset of every stream, as its data flows: a plan -> fetches in parallel -> what is owed -> one table -> a report.
+
+Written once: the ops, and what happens in each before and after the stream's own part, its `Steps`. Each op hands on
+small objects; rows wait in staged files. No SQL and no HTTP here, and no rules of pages or days.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
+from mixpanel_assets.reports import table_schemas
+from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.storage.columns import Column
+from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
+from mixpanel_assets.streams.budgets import Budget, keep_to
+from mixpanel_assets.streams.failures import one_line_errors
+from mixpanel_assets.streams.outcome import MISSING, Fetched, outcomes_of, refuse_nothing
+from mixpanel_assets.streams.reports import unit_metadata
+from mixpanel_assets.streams.settings import SyncConfig
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order to fetch one page or chunk.
+
+    Attributes:
+        key: Its part of the step's name.
+        words: What it is, for the log.
+        said: What it is, as metadata.
+        what: What to fetch, as the stream says it.
+        on_quota: What happens when the hour is spent.
+    """
+
+    key: str
+    words: str
+    said: Mapping[str, Any]
+    what: Any
+    on_quota: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is to be fetched.
+
+    Attributes:
+        plan: What the ops after it need to know.
+        orders: Each is fetched by a step of its own.
+        metadata: What the plan says of itself.
+        needs: Of the hour; None where that was decided before.
+    """
+
+    plan: Any
+    orders: Sequence[Order]
+    metadata: Mapping[str, Any]
+    needs: Budget | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """An op: its name within the asset, and what it does, in words."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the ops are called, and their outputs.
+
+    Attributes:
+        plan, fetch, check, collect: The ops; without `check` no second look is taken at what came.
+        fetch_again: The fetch of what that look orders.
+        unit: What is fetched: a page, a chunk.
+        definitions: Begins the names of the ops where the code location has them all.
+    """
+
+    plan: Step
+    fetch: Step
+    collect: Step
+    unit: str
+    check: Step | None = None
+    fetch_again: str = ""
+    definitions: str = ""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A run of a stream, as its steps see it."""
+
+    context: dg.OpExecutionContext
+    staging: Path
+    mixpanel: MixpanelResource
+
+    def client(self, on_quota: str) -> MixpanelClient:
+        """Asks Mixpanel; where the hour is spent it waits, or not, as was chosen."""
+        return self.mixpanel.client(on_quota)
+
+
+class Steps(ABC):
+    """What the ops of one stream do.
+
+    Attributes:
+        stream: Its name.
+        pool: Limits its requests in flight, over all runs.
+        names: Of its ops.
+        config: The settings of a sync.
+        staged: The type of what the IO manager is handed.
+        plans_online: Whether the plan sends a request.
+        reports: Whether an op after the IO manager tells what is stored.
+    """
+
+    stream: str
+    pool: str
+    names: Names
+    config: type[SyncConfig]
+    staged: type
+    plans_online: bool
+    reports: bool
+
+    @abstractmethod
+    def plan(self, sync: Sync, config: Any, warehouse: Warehouse) -> Planned:
+        """What is to be fetched, by the settings and by what earlier runs left."""
+
+    @abstractmethod
+    def fetch(self, sync: Sync, order: Order) -> Fetched:
+        """Fetch one page or chunk into staged files; that it failed is a result too."""
+
+    def check(self, sync: Sync, plan: Any, fetched: Sequence[Any]) -> Planned:
+        """What is still owed after the first round."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def settle(self, context: dg.OpExecutionContext, staging: Path, plan: Any, fetched: Sequence[Any]) -> Sequence[Any]:
+        """What became of each page or chunk of the plan, in order, as `Fetched`."""
+
+    def note_failed(self, context: dg.OpExecutionContext, settled: Sequence[Any]) -> None:  # noqa: B027
+        """Leave word of what failed in a run that stores nothing, where the stored table does not tell it."""
+
+    @abstractmethod
+    def stage(
+        self, context: dg.OpExecutionContext, staging: Path, plan: Any, settled: Sequence[Any]
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """What the IO manager is to store, and what the sync says of itself."""
+
+
+class SyncOps:
+    """The ops of a stream, made once: the asset has them, and so may a job."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self._plan = _plan_op(steps)
+        self._fetch = _fetch_op(steps)
+        self._check = _check_op(steps)
+        self._collect = _collect_op(steps)
+
+    def flow(self, report: dg.OpDefinition | None = None) -> Any:
+        """Compose them, within a graph."""
+        names = self.steps.names
+        plan, units = self._plan.alias(names.plan.name)()
+        fetched = units.map(self._fetch.alias(names.fetch.name)).collect()
+        if self._check is not None and names.check is not None:
+            plan, owed = self._check.alias(names.check.name)(plan, fetched)
+            fetched = owed.map(self._fetch.alias(names.fetch_again)).collect()
+        collected = self._collect.alias(names.collect.name)(plan, fetched)
+        return collected if report is None else report(plan, *collected)
+
+
+def stream_asset(
+    ops: SyncOps,
+    columns: Sequence[Column],
+    description: str,
+    report: dg.OpDefinition | None = None,
+    days: dg.PartitionsDefinition[str] | None = None,
+) -> dg.AssetsDefinition:
+    """The asset `mixpanel/<name>`.
+
+    Args:
+        ops: What it consists of.
+        columns: Of its table.
+        description: For the catalog.
+        report: The op that tells what is stored; None: the collector does.
+        days: Its partitions, a run of several of which is one sync.
+    """
+    steps = ops.steps
+
+    @dg.config_mapping
+    def flat_config(chosen: steps.config) -> dict[str, Any]:  # type: ignore[name-defined]  # the stream's own
+        return {steps.names.plan.name: {"config": chosen.model_dump(exclude_none=True)}}
+
+    @dg.graph_asset(
+        name=steps.stream,
+        key_prefix=SCHEMA,
+        config=flat_config,
+        group_name="mixpanel",
+        kinds={"mixpanel", "duckdb"},
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run() if days else None,
+        tags={"personal_data": "true"},
+        metadata={
+            "dagster/table_name": f"{SCHEMA}.{steps.stream}",
+            "dagster/column_schema": table_schemas.schema(columns),
+        },
+        description=description,
+    )
+    def asset() -> Any:
+        return ops.flow(report)
+
+    return asset
+
+
+def _op(steps: Steps, step: Step, *, online: bool) -> Mapping[str, Any]:
+    name = f"{steps.names.definitions}{step.name}"
+    return {"name": name, "description": step.description, "pool": steps.pool if online else None}
+
+
+def _planned_outs(steps: Steps) -> Mapping[str, Any]:
+    return {"planned": dg.Out(io_manager_key=HANDLES), steps.names.unit: dg.DynamicOut(io_manager_key=HANDLES)}
+
+
+def _hand_on(steps: Steps, planned: Planned) -> Iterator[dg.Output[Any] | dg.DynamicOutput[Order]]:
+    yield dg.Output(planned.plan, "planned", metadata=planned.metadata)
+    for order in planned.orders:
+        yield dg.DynamicOutput(order, mapping_key=order.key, output_name=steps.names.unit)
+
+
+def _plan_op(steps: Steps) -> dg.OpDefinition:
+    @dg.op(**_op(steps, steps.names.plan, online=steps.plans_online), out=_planned_outs(steps))
+    def plan(
+        context: dg.OpExecutionContext,
+        config: steps.config,  # type: ignore[name-defined]  # the stream's own
+        mixpanel: MixpanelResource,
+        staging: StagingResource,
+        warehouse: WarehouseResource,
+        history: HistoryResource,
+    ) -> Iterator[Any]:
+        with one_line_errors():
+            history.delete_old_runs(context)
+            stored = warehouse.open_for_sync(context.log)
+            planned = steps.plan(Sync(context, staging.root, mixpanel), config, stored)
+            if planned.needs is not None:
+                keep_to(planned.needs, config.on_quota, context.log)
+            yield from _hand_on(steps, planned)
+
+    return plan
+
+
+def _fetch_op(steps: Steps) -> dg.OpDefinition:
+    @dg.op(**_op(steps, steps.names.fetch, online=True), out=dg.Out(io_manager_key=HANDLES))
+    def fetch(
+        context: dg.OpExecutionContext, order: Order, mixpanel: MixpanelResource, staging: StagingResource
+    ) -> dg.Output[Any]:
+        with one_line_errors():
+            fetched = steps.fetch(Sync(context, staging.root, mixpanel), order)
+            if fetched.error is None:
+                context.log.info(f"{order.words}: {fetched.rows} {steps.stream}")
+            else:
+                context.log.error(f"failed: {fetched.error}")
+            return dg.Output(fetched, metadata={**order.said, **unit_metadata(fetched)})
+
+    return fetch
+
+
+def _check_op(steps: Steps) -> dg.OpDefinition | None:
+    if steps.names.check is None:
+        return None
+
+    @dg.op(**_op(steps, steps.names.check, online=True), out=_planned_outs(steps))
+    def check(
+        context: dg.OpExecutionContext,
+        planned: Any,
+        fetched: list[Any],
+        mixpanel: MixpanelResource,
+        staging: StagingResource,
+    ) -> Iterator[Any]:
+        with one_line_errors():
+            yield from _hand_on(steps, steps.check(Sync(context, staging.root, mixpanel), planned, fetched))
+
+    return check
+
+
+def _collect_op(steps: Steps) -> dg.OpDefinition:
+    # The table is named here where the output is no asset's: then the asset's last word is the report.
+    table = {"schema": SCHEMA, "table": steps.stream} if steps.reports else {}
+    stored = dg.Out(steps.staged, io_manager_key=WAREHOUSE, metadata=table)
+    settled = {"settled": dg.Out(io_manager_key=HANDLES)} if steps.reports else {}
+
+    @dg.op(**_op(steps, steps.names.collect, online=False), out={**settled, "stored": stored})
+    def collect(
+        context: dg.OpExecutionContext, planned: Any, fetched: list[Any], staging: StagingResource
+    ) -> Iterator[dg.Output[Any]]:
+        with one_line_errors():
+            settled = steps.settle(context, staging.root, planned, fetched)
+            for outcome in outcomes_of(settled):
+                if outcome.failed:
+                    context.log.error(f"{MISSING}{outcome.error}")
+            try:
+                refuse_nothing(settled, steps.names.unit)
+            except Exception:
+                steps.note_failed(context, settled)
+                raise
+            staged, metadata = steps.stage(context, staging.root, planned, settled)
+            if steps.reports:
+                yield dg.Output(settled, "settled")
+            yield dg.Output(staged, "stored", metadata=metadata)
+
+    return collect
