@@ -13,7 +13,7 @@ class FailedRun:
     Attributes:
         run_id: Dagster's.
         job_name: What ran; runs of the Materialize button are of `__ASSET_JOB`.
-        assets: Keys as text, e.g. "mixpanel/profiles"; empty for a job of its own.
+        assets: Keys of what it was to make, as text, e.g. "mixpanel/profiles"; empty for a job without assets.
         message: Why, in one line per failed step.
     """
 
@@ -39,7 +39,7 @@ def alert_on_failure(on_failure: Callable[[FailedRun], object] | None) -> dg.Sen
         failed = FailedRun(
             run_id=run.run_id,
             job_name=run.job_name,
-            assets=tuple(sorted(key.to_user_string() for key in run.asset_selection or ())),
+            assets=_assets(context),
             message=_message(context),
         )
         if on_failure is None:
@@ -48,6 +48,13 @@ def alert_on_failure(on_failure: Callable[[FailedRun], object] | None) -> dg.Sen
             on_failure(failed)
 
     return sensor
+
+
+def _assets(context: dg.RunFailureSensorContext) -> tuple[str, ...]:
+    # The log: a run of a whole job, such as a schedule's, has no selection.
+    planned = context.instance.all_logs(context.dagster_run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    keys = {entry.dagster_event.asset_key for entry in planned if entry.dagster_event}
+    return tuple(sorted(key.to_user_string() for key in keys if key))
 
 
 def _message(context: dg.RunFailureSensorContext) -> str:

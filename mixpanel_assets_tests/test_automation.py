@@ -167,3 +167,17 @@ def test_the_alert_gets_one_line(instance: dg.DagsterInstance) -> None:
     ).for_run_failure()
     alert_on_failure(told.append)(context)
     assert told == [FailedRun(result.run_id, "broken", (), "page 3 is missing; fetch it again")]
+
+
+def test_the_alert_names_the_assets_of_a_schedules_run(instance: dg.DagsterInstance) -> None:
+    """Red when the run's selection is asked: a schedule runs a whole job, and selects nothing."""
+    told: list[FailedRun] = []
+    job = defs.resolve_job_def("sync_profiles")
+    result = job.execute_in_process(
+        instance=instance, raise_on_error=False, run_config={"resources": {"mixpanel": {"config": {"max_attempts": 1}}}}
+    )
+    assert not result.dagster_run.asset_selection
+    failure = next(event for event in result.all_events if event.event_type == dg.DagsterEventType.PIPELINE_FAILURE)
+    context = dg.build_run_status_sensor_context("alert_on_failure", failure, instance, result.dagster_run)
+    alert_on_failure(told.append)(context.for_run_failure())
+    assert [failed.assets for failed in told] == [("mixpanel/profiles",)]

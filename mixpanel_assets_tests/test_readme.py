@@ -5,21 +5,27 @@ starts and must answer; `sql` is put to the file that the blocks before it made;
 slow).
 """
 
+import http.server
+import json
 import os
 import re
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import duckdb
 import pytest
 
+from mixpanel_assets.alerts import FailedRun
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.dagster_dev import in_session
 
@@ -46,6 +52,39 @@ BLOCKS = [
 
 def blocks(language: str, kind: str = "") -> list[Block]:
     return [block for block in BLOCKS if (block.language, block.kind) == (language, kind)]
+
+
+class Mailbox(socketserver.StreamRequestHandler):
+    """A mail server that takes one message."""
+
+    def handle(self) -> None:
+        server = cast("Any", self.server)
+        self.wfile.write(b"220 here\r\n")
+        for line in self.rfile:
+            if line.upper().startswith(b"DATA"):
+                self.wfile.write(b"354 go on\r\n")
+                server.mail = b"".join(iter(self.rfile.readline, b".\r\n")).decode()
+            self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 ok\r\n")
+
+
+class Webhook(http.server.BaseHTTPRequestHandler):
+    """A chat that takes one message."""
+
+    def do_POST(self) -> None:
+        cast("Any", self.server).posted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(server: socketserver.BaseServer) -> Iterator[Any]:
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @dataclass(frozen=True)
@@ -117,6 +156,24 @@ def test_servers(clone: Clone, block: Block, free_port: int) -> None:
     command = ["sh", "-c", f"exec env {block.text.strip()} -p {free_port}"]
     with in_session(command, cwd=clone.path, env=clone.environment, stderr=-3, stdout=-3):
         assert answers(f"http://127.0.0.1:{free_port}/server_info")
+
+
+def test_both_ways_to_tell_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = [block for block in BLOCKS if "on_failure=" in block.text]
+    recipe: dict[str, Any] = {}
+    exec(block.text, recipe)
+    failed = FailedRun("7f3a", "sync_profiles", ("mixpanel/profiles",), "page 3 is missing: fetch it again")
+    with (
+        served(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Webhook)) as chat,
+        served(socketserver.TCPServer(("127.0.0.1", 0), Mailbox)) as post_office,
+    ):
+        monkeypatch.setenv("CHAT_WEBHOOK", f"http://127.0.0.1:{chat.server_port}/hook")
+        monkeypatch.setenv("SMTP_HOST", f"127.0.0.1:{post_office.server_address[1]}")
+        recipe["post"](failed)
+        recipe["mail"](failed)
+    assert chat.posted == {"text": "mixpanel/profiles: page 3 is missing: fetch it again"}
+    assert "Subject: Failed: mixpanel/profiles" in post_office.mail
+    assert "page 3 is missing: fetch it again\r\n\r\nRun 7f3a" in post_office.mail
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ from mixpanel_assets.errors import (
 )
 
 # How urllib3 begins its messages: which object, not what happened.
-_CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection[^:]*(:\s|>: )")
+_CONNECTION = re.compile(r"^(<[\w.]+ object at \w+>|[\w.]+\(host=.*?, port=\d+\)): ")
 # An error body is read up to here and no further: it is only quoted.
 _ERROR_BODY_BYTES = 64 * 1024
 # What is asked is wrong, or too long.

@@ -4,13 +4,16 @@ They fetch nothing: what is in the tables is counted where it lies, when the IO 
 counted, and how columns get names and types, is properties/'s.
 """
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets.io_manager_keys import WAREHOUSE
-from mixpanel_assets.properties.catalogue import MEMORY_MB
+from mixpanel_assets.properties.catalogue import COLUMNS, MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
-from mixpanel_assets.properties.sources import EVENTS, PROFILES
+from mixpanel_assets.properties.sources import EVENTS, PROFILES, Source
+from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.storage.warehouse import SCHEMA
 from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
@@ -54,6 +57,14 @@ class EventPropertiesConfig(dg.Config):
     )
 
 
+def _shown(source: Source) -> dict[str, Any]:
+    """The table behind the asset, for Dagster's catalog."""
+    return {
+        "dagster/table_name": f"{SCHEMA}.{source.catalogue}",
+        "dagster/column_schema": table_schemas.schema(COLUMNS),
+    }
+
+
 @dg.asset(
     key=PROFILE_PROPERTIES_KEY,
     deps=[PROFILES_KEY],
@@ -61,6 +72,7 @@ class EventPropertiesConfig(dg.Config):
     group_name="mixpanel",
     kinds={"duckdb"},
     tags={"personal_data": "true"},
+    metadata=_shown(PROFILES),
     automation_condition=_AFTER_SYNC,
     description=(
         "One row per property of the profiles: exact name, kinds of values, share of profiles, different values, "
@@ -79,6 +91,7 @@ def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
     group_name="mixpanel",
     kinds={"duckdb"},
     tags={"personal_data": "true"},
+    metadata=_shown(EVENTS),
     automation_condition=_AFTER_SYNC,
     description=(
         "One row per property of the events, over all (event_name is NULL) and for each event name: exact name, kinds "

@@ -18,6 +18,7 @@ import duckdb
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.properties import counting, naming, statistics
 from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.storage.columns import Column, create_table
 from mixpanel_assets.storage.warehouse import bound_memory, count, table_exists
 
 COLUMNS_TABLE = "property_columns"
@@ -37,10 +38,19 @@ _TYPES = (
     ("TIMESTAMP", ("date", "datetime")),
     ("JSON", ("list", "object")),
 )
-_CATALOGUE = (
-    "event_name varchar, name varchar, column_name varchar, column_type varchar, types map(varchar, double), "
-    "rows bigint, share double, distinct_values bigint, examples varchar[], first_seen timestamp, "
-    "last_seen timestamp, is_current boolean"
+COLUMNS = (
+    Column("event_name", "VARCHAR", "The event; NULL: over all events, or of profiles."),
+    Column("name", "VARCHAR", "The property's exact name.", nullable=False),
+    Column("column_name", "VARCHAR", "Its column in the typed view.", nullable=False),
+    Column("column_type", "VARCHAR", "That column's type: the first that takes all kinds seen.", nullable=False),
+    Column("types", "MAP(VARCHAR, DOUBLE)", "Kinds of values, each with its share.", nullable=False),
+    Column("rows", "BIGINT", "Rows that have the property.", nullable=False),
+    Column("share", "DOUBLE", "Their share of all rows, 0 to 1.", nullable=False),
+    Column("distinct_values", "BIGINT", "Different values, estimated.", nullable=False),
+    Column("examples", "VARCHAR[]", "Some values.", nullable=False),
+    Column("first_seen", "TIMESTAMP", "When it was first catalogued, UTC."),
+    Column("last_seen", "TIMESTAMP", "When it was last there, UTC."),
+    Column("is_current", "BOOLEAN", "Whether it is still there.", nullable=False),
 )
 
 
@@ -97,7 +107,7 @@ def create_columns_table(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     create_columns_table(connection)
-    connection.execute(f"create table if not exists {source.catalogue} ({_CATALOGUE})")
+    create_table(connection, source.catalogue, COLUMNS)
 
 
 def _unnamed(connection: duckdb.DuckDBPyConnection, source: Source) -> list[str]:
