@@ -29,7 +29,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixpanel_assets.fetch import fetch_events, fetch_profiles
+    from mixpanel_assets.fetch import fetch_events, fetch_list, fetch_profiles
     from mixpanel_assets.results import (
         BatchProgress,
         BatchResult,
@@ -47,10 +47,11 @@ __all__ = [
     "ParallelProfileFetchResult",
     "ProfileBatchProgress",
     "fetch_events",
+    "fetch_list",
     "fetch_profiles",
 ]
 
-_MODULE_OF = {"fetch_events": "fetch", "fetch_profiles": "fetch"}
+_MODULE_OF = {"fetch_events": "fetch", "fetch_list": "fetch", "fetch_profiles": "fetch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,7 @@ from mixpanel_assets.runs.syncs import (
     sequential_events,
     sequential_profiles,
     sync_events,
+    sync_list,
     sync_profiles,
 )
 
@@ -180,6 +181,31 @@ def fetch_events(
     if synced.problems:
         raise IncompleteSyncError("; ".join(synced.problems), result)
     return result
+
+
+def fetch_list(name: str, *, instance: dg.DagsterInstance | None = None, **chosen: Any) -> FetchResult:
+    """Copy what is neither profiles nor events, such as `cohorts`, to its table, as a Dagster run in this process.
+
+    Args:
+        name: Of the asset and its table.
+        instance: Dagster instance that records the run; default: the one of DAGSTER_HOME, else of ./dagster_home.
+        chosen: The asset's settings, such as `on_quota="wait"`; README has those of each.
+
+    Returns:
+        A FetchResult.
+
+    Raises:
+        IncompleteSyncError: something is missing; its `result` says what is stored.
+        ConfigurationError: an argument or a setting is wrong; nothing was sent.
+        MixpanelError: nothing came; the table is as it was.
+        WarehouseError: the DuckDB file cannot be used; it is as it was.
+        Cancelled: Ctrl-C, or cancelled in the UI.
+    """
+    _checked(False, None, instance)  # noqa: FBT003
+    synced = sync_list(arguments.text("name", name), chosen, _Callback(None), instance)
+    if synced.problems:
+        raise IncompleteSyncError("; ".join(synced.problems), synced.result)
+    return synced.result
 
 
 def _checked(parallel: object, callback: object, instance: object) -> bool:

@@ -40,6 +40,11 @@ _KINDS = (
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
+APP_URLS = {
+    "us": "https://mixpanel.com/api/app",
+    "eu": "https://eu.mixpanel.com/api/app",
+    "in": "https://in.mixpanel.com/api/app",
+}
 DUCKDB_FILE = "mixpanel_data.duckdb"
 # DuckDB names a database after its file, and the schema is `mixpanel` too.
 FORMER_DUCKDB_FILE = "mixpanel.duckdb"
@@ -71,6 +76,7 @@ def project(workspace_id: int | None = None) -> Project:
         project_id=project_id,
         query_url=_base_url("MP_QUERY_URL", QUERY_URLS),
         export_url=_base_url("MP_EXPORT_URL", EXPORT_URLS),
+        app_url=_base_url("MP_APP_URL", APP_URLS),
         workspace_id=view,
     )
 

@@ -464,7 +464,7 @@ def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        lines = [process.stdout.readline() for _ in range(6)]
+        lines = [process.stdout.readline() for _ in range(len(sandbox.environment))]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     finally:

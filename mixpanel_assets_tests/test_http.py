@@ -68,7 +68,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 def project(sandbox: Sandbox) -> Project:
     urls = sandbox.environment
-    return Project(sandbox.username, SECRET, sandbox.project_id, urls["MP_QUERY_URL"], urls["MP_EXPORT_URL"])
+    addresses = (urls[f"MP_{api}_URL"] for api in ("QUERY", "EXPORT", "APP"))
+    return Project(sandbox.username, SECRET, sandbox.project_id, *addresses)
 
 
 @dataclass

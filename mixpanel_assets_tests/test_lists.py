@@ -1,6 +1,9 @@
 """Streams that are a list on one page: cohorts, and a toy that is nothing but a folder and a line."""
 
+import datetime
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,27 @@ import dagster as dg
 import duckdb
 import pytest
 
+from mixpanel_assets import fetch_list, settings
 from mixpanel_assets.cli.main import run
+from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.definitions import build_defs
-from mixpanel_assets.resources import MixpanelResource
+from mixpanel_assets.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    FatalError,
+    MixpanelError,
+    PlanError,
+    TransientError,
+)
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.sandbox.lists import ANNOTATIONS
 from mixpanel_assets.streams.all import STREAMS
+from mixpanel_assets.streams.annotations.stream import ANNOTATION_LIST
+from mixpanel_assets.streams.cohorts.stream import COHORT_LIST
+from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 from mixpanel_assets_tests.toy_stream import TOYS
 
 # Dagster's own code calls it while it sets up a resource.
@@ -31,6 +50,12 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
 def rows(tmp_path: Path, query: str) -> list[Any]:
     with duckdb.connect(str(tmp_path / "mp.duckdb"), read_only=True) as connection:
         return connection.execute(query).fetchall()
+
+
+def queries_left(sandbox: Sandbox) -> int:
+    """What the ledger has left of the hour."""
+    ledger = Ledger(settings.home() / LEDGER_FILE)
+    return ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query").standing().left
 
 
 def cohort(number: int | str, name: str, **more: Any) -> dict[str, Any]:
@@ -54,24 +79,128 @@ def test_cohorts_are_stored_as_served(sandbox: Sandbox, tmp_path: Path, capfd: p
     assert rows(tmp_path, "select cohort_id, name from mixpanel.cohorts order by 1") == [("7", "Paid"), ("9", "New")]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A list as the sandbox serves it: its endpoint, its stream, and the answer around the items."""
+
+    endpoint: str
+    stream: SnapshotStream
+    answer: str
+
+    def __str__(self) -> str:
+        return self.stream.name
+
+    def page(self, **chosen: Any) -> Page:
+        """The list as the client reads it, with one attempt more and no wait."""
+        client = MixpanelClient(settings.project(), policy=RetryPolicy(max_attempts=2, base_seconds=0))
+        query, retrier = self.stream.query(**chosen), client.retrier(logging.getLogger(__name__))
+        query.check()
+        try:
+            return self.stream.fetch_page(client, query, 0, None, retrier, lambda page: None, Path())
+        finally:
+            client.close()
+
+
+LISTS = (
+    Listed("cohorts/list", COHORT_LIST, "%s"),
+    Listed("annotations", ANNOTATION_LIST, '{"status":"ok","results":%s}'),
+)
+each_list = pytest.mark.parametrize("listed", LISTS, ids=str)
+ODD = (
+    *('{"error":"no"}', '{"status":"error","error":"no"}', "", "null", "7", '{"code":500}', "[", '"terminated early"'),
+    *('{"status":"ok"}', '{"results":null}', '{"results":{}}', '{"results":[{"id":7}', '{"results":[}', "<html>", "{}"),
+)
+STATUSES = {
+    401: AuthenticationError,
+    402: PlanError,
+    403: FatalError,
+    404: FatalError,
+    429: TransientError,
+    503: TransientError,
+}
+
+
+@each_list
+def test_what_is_no_whole_list_is_none(sandbox: Sandbox, listed: Listed) -> None:
+    """Red when any of it is taken for an empty list; each is asked for again."""
+    for fault in (
+        *(Fault(listed.endpoint, "status:200", body=body, times=None) for body in ODD),
+        *(Fault(listed.endpoint, do, times=None) for do in ("cut", "short-body", "reset", "gzip-cut", "not-json")),
+    ):
+        sandbox.faults = [fault]
+        sandbox.clear()
+        with pytest.raises(TransientError, match=r"^page 0: "):
+            listed.page()
+        assert len(sandbox.journal.requests) == 2, fault
+
+
+@each_list
+def test_a_refusal_says_what_to_do(sandbox: Sandbox, listed: Listed) -> None:
+    for status, error in STATUSES.items():
+        sandbox.faults = [Fault(listed.endpoint, f"status:{status}", times=None)]
+        sandbox.clear()
+        with pytest.raises(error, match=f"^page 0: [^\n]*{status}"):
+            listed.page()
+        assert len(sandbox.journal.requests) == (2 if error is TransientError else 1), status
+
+
+@each_list
+def test_rows_of_a_list_are_kept_as_served(sandbox: Sandbox, listed: Listed) -> None:
+    """Whatever an item holds; what has no key is set aside."""
+    good = ['{"id":123456789012345678901234567890,"name":7}', '{"id":"a/b","date":[1],"tags":"x"}', '{"id":7,"id":8}']
+    bad = ['{"id":null}', '{"id":1.5}', '{"id":[7]}', '{"id":""}', '{"ID":7}', "[]", "null", "7"]
+    body = listed.answer % f"[{','.join(good + bad)}]"
+    sandbox.faults = [Fault(listed.endpoint, "status:200", body=body)]
+    page = listed.page()
+    assert [(row.key, row.content) for row in page.rows] == list(
+        zip(["123456789012345678901234567890", "a/b", "8"], good, strict=True)
+    )
+    assert [row.text for row in page.rejected] == bad
+
+
 def test_an_odd_answer_costs_no_stored_row(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Red when what is no list is taken for an empty one."""
-    defs = build_defs(resources={"mixpanel": MixpanelResource(retry_base_seconds=0)})
-    job = defs.resolve_implicit_global_asset_job_def()
-    key = dg.AssetKey(["mixpanel", "cohorts"])
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    fetch_list("cohorts")
+    before = rows(tmp_path, "from mixpanel.cohorts")
+    sandbox.faults = [Fault("cohorts/list", "status:404", times=None)]
+    with pytest.raises(MixpanelError, match="404"):
+        fetch_list("cohorts")
+    assert rows(tmp_path, "from mixpanel.cohorts") == before
 
-        def stores() -> bool:
-            return job.execute_in_process(instance=instance, asset_selection=[key], raise_on_error=False).success
 
-        assert stores()
-        before = rows(tmp_path, "from mixpanel.cohorts")
-        for body in ('{"error":"no"}', "", "null", '{"code":500}', "[", '"terminated early"', '[{"id":7}', "{}"):
-            sandbox.faults = [Fault("cohorts/list", "status:200", body=body, times=None)]
-            sandbox.clear()
-            assert not stores(), body
-            assert len(sandbox.journal.requests) == 5, f"{body}: asked for again"
-            assert rows(tmp_path, "from mixpanel.cohorts") == before, body
+def test_annotations_are_stored(sandbox: Sandbox, tmp_path: Path) -> None:
+    """As they are, in whatever shape; a range of days removes only what no other sync has brought."""
+    odd = {"id": 10**20, "date": "soon", "description": None, "tags": [{"name": "a"}, 7, {"name": None}]}
+    sandbox.lists.annotations = [*ANNOTATIONS, odd, {"id": 3, "date": 20260101, "tags": "x"}]
+    result = fetch_list("annotations")
+    assert (result.rows, result.type, result.table) == (4, "annotations", "mixpanel.annotations")
+    [request] = sandbox.journal.requests
+    assert (request.endpoint, request.method) == ("annotations", "GET")
+    table = "select annotation_id, date::varchar, description, tags from mixpanel.annotations"
+    assert sorted(rows(tmp_path, table)) == [
+        ("100000000000000000000", None, None, ["a", None]),
+        ("3", None, None, []),
+        ("501", "2026-01-15 12:00:00", "Version 2 is out", ["release"]),
+        ("502", "2026-02-20 08:30:00", "Outage", []),
+    ]
+    sandbox.lists.annotations = [{"id": 600, "date": "2026-01-31 00:00:00"}, {"id": 601, "date": "2026-02-01 00:00:00"}]
+    fetch_list("annotations", from_date="2026-01-01", to_date=datetime.date(2026, 1, 31))
+    ids = "select annotation_id from mixpanel.annotations order by 1"
+    assert [key for (key,) in rows(tmp_path, ids)] == ["100000000000000000000", "3", "501", "502", "600"]
+    assert queries_left(sandbox) == 60
+
+
+def test_a_wrong_argument_asks_nothing(sandbox: Sandbox) -> None:
+    for name, chosen, words in (
+        ("annotations", {"from_date": "20260131"}, "from_date '20260131' is not a date: write it as 2024-01-31"),
+        ("annotations", {"from_date": "2026-02-01", "to_date": "2026-01-31"}, "is after to_date 2026-01-31"),
+        ("annotations", {"where": "x"}, "annotations knows no where"),
+        ("annotations", {"max_removed_fraction": 2}, "max_removed_fraction must be between 0 and 1"),
+        ("profiles", {}, "there is no stream 'profiles': it is one of cohorts, annotations"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            fetch_list(name, **chosen)
+    assert run(["fetch", "annotations", "--from", "yesterday"]) == 3
+    assert sandbox.journal.requests == []
 
 
 def test_an_empty_list_is_refused_while_rows_are_stored(

@@ -61,7 +61,7 @@ def refusal(error: pytest.ExceptionInfo[ConfigurationError]) -> str:
     return message
 
 
-@pytest.mark.parametrize("setting", ["MP_QUERY_URL", "MP_EXPORT_URL"])
+@pytest.mark.parametrize("setting", ["MP_QUERY_URL", "MP_EXPORT_URL", "MP_APP_URL"])
 @pytest.mark.parametrize("url", URLS)
 def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str, url: str) -> None:
     monkeypatch.setenv(setting, url)

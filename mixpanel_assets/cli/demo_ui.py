@@ -21,7 +21,7 @@ _USUAL_PORT = 3000
 _STOP_SECONDS = 20.0
 # `dagster dev` works, and advises its successor, which needs a project of its own layout.
 _NO_ADVICE = "ignore:Function `dev_command` is superseded"
-_SHOWN = ("DAGSTER_HOME", "MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID", "MP_QUERY_URL", "MP_EXPORT_URL")
+_SHOWN = ("DAGSTER_HOME", "MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID", "MP_QUERY_URL", "MP_EXPORT_URL", "MP_APP_URL")
 
 
 def serve_ui(home: Path) -> None:

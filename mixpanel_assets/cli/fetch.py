@@ -13,7 +13,7 @@ from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, 
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.process_setup import set_up_process
 
-fetch_app = typer.Typer(help="Copy profiles or events into DuckDB.", no_args_is_help=True)
+fetch_app = typer.Typer(help="Copy profiles, events and lists into DuckDB.", no_args_is_help=True)
 retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
 
 Parallel = Annotated[bool, typer.Option("--parallel", "-p", help="Several at a time (default: one after the other).")]
@@ -197,19 +197,22 @@ def fetch_cohorts(
     verbose: Verbose = 0,
 ) -> int:
     """Copy the list of cohorts to the table mixpanel.cohorts: names and sizes, no members."""
-    from mixpanel_assets.cli.progress import view
+    given = {"max_removed_fraction": max_removed_fraction, "on_quota": on_quota.value}
+    return _sync_list("cohorts", given, output, wanted=not no_progress, verbose=verbose)
 
-    settings.project()
-    with view("cohorts", "pages", wanted=not no_progress, bar=not verbose) as shown:
-        set_up_process()
-        from mixpanel_assets.runs import syncs
 
-        given = {"max_removed_fraction": max_removed_fraction, "on_quota": on_quota.value}
-        synced = syncs.sync_list("cohorts", given, shown, log_level(verbose))
-    print_result(synced.result.to_dict(), output)
-    for problem in synced.problems:
-        warn(problem)
-    return 1 if synced.problems else 0
+@fetch_app.command("annotations")
+def fetch_annotations(
+    from_date: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Only from this day on.")] = None,
+    to_date: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Only up to this day.")] = None,
+    max_removed_fraction: RemovedFraction = None,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy the notes on the project's charts to the table mixpanel.annotations."""
+    given = {"from_date": from_date, "to_date": to_date, "max_removed_fraction": max_removed_fraction}
+    return _sync_list("annotations", given, output, wanted=not no_progress, verbose=verbose)
 
 
 def names(given: list[str] | None) -> list[str] | None:
@@ -242,6 +245,21 @@ def _nothing_is_owed(what: str) -> bool:
     if not owed:
         say(f"Nothing to fetch again: all of mixpanel/{what} that was asked for has come.")
     return not owed
+
+
+def _sync_list(name: str, given: dict[str, Any], output: Format, *, wanted: bool, verbose: int) -> int:
+    from mixpanel_assets.cli.progress import view
+
+    settings.project()
+    with view(name, "pages", wanted=wanted, bar=not verbose) as shown:
+        set_up_process()
+        from mixpanel_assets.runs import syncs
+
+        synced = syncs.sync_list(name, given, shown, log_level=log_level(verbose))
+    print_result(synced.result.to_dict(), output)
+    for problem in synced.problems:
+        warn(problem)
+    return 1 if synced.problems else 0
 
 
 def _sync_profiles(

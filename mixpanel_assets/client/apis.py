@@ -1,4 +1,4 @@
-"""The two APIs as who asks them sees them: what each brings, and which setting each of its parameters comes from.
+"""The APIs as who asks them sees them: what each brings, and which setting each of its parameters comes from.
 
 A refusal names parameters; whoever reads it knows settings.
 """
@@ -74,6 +74,16 @@ EXPORTS = Api(
         "to_date": _DAYS,
         "event": Setting("events", "events?"),
         "where": _WHERE,
+        **_PROJECT,
+    },
+)
+# What the project's own settings hold. None of its requests counts against the hour.
+APP = Api(
+    "App API",
+    "what it holds",
+    {
+        "fromDate": Setting("from_date", "from_?date|dates?"),
+        "toDate": Setting("to_date", "to_?date"),
         **_PROJECT,
     },
 )

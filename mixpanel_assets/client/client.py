@@ -124,12 +124,15 @@ class MixpanelClient:
     def send(
         self,
         request: Request,
-        account: Account,
+        account: Account | None,
         retrier: Retrier | None,
         *,
         session_page: bool = False,
     ) -> Answer:
-        """The one way out: the ledger is asked first, and told what the server says of limits."""
+        """The one way out: the ledger is asked first, and told what the server says of limits. Without an account the
+        request counts nowhere."""
+        if account is None:
+            return self._transport.send(request)
         ticket = account.take(request.what, session_page=session_page)
         try:
             return self._transport.send(request, ticket.heard)

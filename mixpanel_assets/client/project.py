@@ -19,6 +19,7 @@ class Project:
     project_id: str
     query_url: str
     export_url: str
+    app_url: str
     workspace_id: str = ""
 
     @property

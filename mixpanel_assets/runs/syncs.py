@@ -60,6 +60,8 @@ _KINDS: Mapping[str, Callable[[str, object], Any]] = {
     "events": arguments.names,
     "times": arguments.text,
     "retry_failed_ranges": arguments.truth,
+    "from_date": arguments.day,
+    "to_date": arguments.day,
 }
 
 Outcome = TypeVar("Outcome")
@@ -160,16 +162,32 @@ def sync_pages(
     return Synced(result, _problems(report))
 
 
-def sync_list(name: str, given: Mapping[str, Any], watcher: Watcher, log_level: str) -> Synced[FetchResult]:
-    """Sync a stream that is a list of one page.
+def sync_list(
+    name: str,
+    given: Mapping[str, Any],
+    watcher: Watcher,
+    instance: dg.DagsterInstance | None = None,
+    log_level: str = "CRITICAL",
+) -> Synced[FetchResult]:
+    """Sync a stream that is neither profiles nor events, by its name.
 
     Raises:
-        ConfigurationError: a setting is out of range.
+        ConfigurationError: there is no such stream, or a setting is none of it or out of range.
         MixpanelAssetsError: nothing was stored.
     """
-    stream = next(stream for stream in STREAMS if stream.name == name)
-    synced = sync_pages(stream, _checked(stream.config, given), 1, watcher, log_level=log_level)
+    stream = _listed(name)
+    unknown = set(given) - set(stream.config.model_fields)
+    if unknown:
+        raise ConfigurationError(f"{name} knows no {' or '.join(sorted(unknown))}")
+    synced = sync_pages(stream, _checked(stream.config, given), 1, watcher, instance, log_level)
     return Synced(_sequential(synced.result, name, None), synced.problems)
+
+
+def _listed(name: str) -> Stream:
+    streams = {stream.name: stream for stream in STREAMS if stream.key not in (PROFILES.key, EVENTS_KEY)}
+    if name not in streams:
+        raise ConfigurationError(f"there is no stream {name!r}: it is one of {', '.join(streams)}")
+    return streams[name]
 
 
 def events_config(**given: Any) -> dict[str, Any]:

@@ -52,7 +52,9 @@ class Gate:
         self._pools = {"engage": queries, "engage/properties": queries, "cohorts/list": queries, "export": _Pool()}
 
     def enter(self, endpoint: str, request: str, *, counted: bool) -> None:
-        """Let a request in; every success must be followed by one `leave`."""
+        """Let a request in; every success must be followed by one `leave`. What has no pool is not limited."""
+        if endpoint not in self._pools:
+            return
         now = self._clock()
         with self._lock:
             pool = self._pools[endpoint]
@@ -67,6 +69,8 @@ class Gate:
 
     def leave(self, endpoint: str, status: int, *, counted: bool) -> None:
         """401, 402 and 429 are given back, as Mixpanel's own client assumes."""
+        if endpoint not in self._pools:
+            return
         with self._lock:
             pool = self._pools[endpoint]
             pool.running -= 1
@@ -74,7 +78,7 @@ class Gate:
                 pool.counted.pop()
 
     def quota(self, endpoint: str) -> Quota:
-        limits, pool = self.limits, self._pools[endpoint]
+        limits, pool = self.limits, self._pools.get(endpoint, _Pool())
         export = endpoint == "export"
         return Quota(
             self._project_id,

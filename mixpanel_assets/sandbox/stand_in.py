@@ -12,6 +12,7 @@ an endpoint answers (engage.py, export.py), limits (limits.py), connections (ser
 import base64
 import hmac
 import json
+import re
 import signal
 import threading
 import time
@@ -44,6 +45,7 @@ _ROUTES = {
     **dict.fromkeys(("/api/query/cohorts/list", "/api/2.0/cohorts/list"), "cohorts/list"),
     "/api/2.0/export": "export",
 }
+_APP_ROUTE = re.compile(r"/api/app/projects/(\d+)/(annotations)")
 
 
 class Sandbox:
@@ -152,6 +154,7 @@ class Sandbox:
             "MP_REGION": "us",
             "MP_QUERY_URL": f"{self.url}/api/query",
             "MP_EXPORT_URL": f"{self.url}/api/2.0",
+            "MP_APP_URL": f"{self.url}/api/app",
         }
 
     @property
@@ -194,6 +197,9 @@ class Sandbox:
     # What the server asks
 
     def endpoint(self, path: str) -> str | None:
+        app = _APP_ROUTE.fullmatch(path.removesuffix("/"))
+        if app is not None and app[1] == self.project_id:
+            return app[2]
         return _ROUTES.get(path.removesuffix("/"))
 
     def arrive(self, endpoint: str) -> Arrival:
@@ -250,8 +256,8 @@ class Sandbox:
     def _true_reply(self, call: Call, fault: Fault | None) -> Reply:
         if call.endpoint == "export":
             return self._export.reply(call.params, call.request)
-        if call.endpoint == "cohorts/list":
-            return self.lists.reply()
+        if call.endpoint in ("cohorts/list", "annotations"):
+            return self.lists.reply(call.endpoint, call.params)
         if call.endpoint == "engage/properties":
             return self._engage.properties(call.params, call.request)
         page = self._engage.page(call.params, call.request)

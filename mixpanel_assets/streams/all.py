@@ -1,7 +1,8 @@
 """All streams, in the order of the UI: a new kind of data is a folder, and a line here."""
 
+from mixpanel_assets.streams.annotations.assets import ANNOTATIONS
 from mixpanel_assets.streams.cohorts.assets import COHORTS
 from mixpanel_assets.streams.events.assets import EVENTS
 from mixpanel_assets.streams.profiles.assets import PROFILES
 
-STREAMS = (PROFILES, EVENTS, COHORTS)
+STREAMS = (PROFILES, EVENTS, COHORTS, ANNOTATIONS)

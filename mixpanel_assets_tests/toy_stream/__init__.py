@@ -11,7 +11,7 @@ from mixpanel_assets.streams.snapshot.settings import ListConfig
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
-def _request(client: MixpanelClient) -> Request:
+def _request(client: MixpanelClient, _: ListQuery) -> Request:
     return Request(QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={})
 
 

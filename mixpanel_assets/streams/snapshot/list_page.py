@@ -7,6 +7,7 @@ from typing import Any
 
 from mixpanel_assets.client import json_text
 from mixpanel_assets.client.answer import BrokenAnswerError
+from mixpanel_assets.client.apis import QUERIES
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.http import Request, error_in_body
 from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
@@ -29,11 +30,11 @@ class MalformedListError(BrokenAnswerError):
     """An answer came under HTTP 200 and is no list."""
 
 
-def fetch_list(request: Callable[[MixpanelClient], Request], key: str, member: str | None = None) -> FetchPage:
+def fetch_list(request: Callable[[MixpanelClient, Any], Request], key: str, member: str | None = None) -> FetchPage:
     """How the list is asked for, until it is good.
 
     Args:
-        request: Makes the request, which is counted as a query.
+        request: Makes the request, out of a query of the stream's own type; one of the Query API is counted.
         key: The member of each object that is its key, a text or a whole number.
         member: The member of the answer that is the list; None: the answer is the list.
     """
@@ -47,10 +48,11 @@ def fetch_list(request: Callable[[MixpanelClient], Request], key: str, member: s
         accept: Callable[[Page], None],
         folder: Path,
     ) -> Page:
-        asked = request(client)
+        asked = request(client, query)
+        account = client.queries if asked.api is QUERIES else None
 
         def attempt() -> Page:
-            with client.send(asked, client.queries, retrier) as answer:
+            with client.send(asked, account, retrier) as answer:
                 body = b"".join(answer.blocks(client.limits.max_page_mb, "raise max_page_mb", framed=False))
             return read_list(body, key, member, asked.what, client.texts)
 
