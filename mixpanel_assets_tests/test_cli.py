@@ -207,6 +207,7 @@ def test_missing_credentials_are_two_and_said_without_starting_dagster(
         (("fetch", "events", "--last", "0d"), "--last '0d' is not a number of days: write it as 7d"),
         (("fetch", "events", "--from", "2026-01-01"), "--from 2026-01-01 needs --to: a date, yesterday or today"),
         (("sandbox", "--fault", '{"endpoint": "engage", "do": "nothing"}'), "there are: auth-error, bad-chunk, "),
+        (("sandbox", "--fault", "drop"), '--fault: give JSON such as {"endpoint": "engage", "do": "status:503"}'),
         (("sandbox", "--fault", '{"do": "drop"}'), "a fault needs endpoint; endpoint is one of engage, "),
     ],
 )

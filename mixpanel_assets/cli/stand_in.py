@@ -62,6 +62,8 @@ def sandbox(
 
     try:
         faults = [Fault.from_dict(json.loads(text)) for text in fault or []]
+    except json.JSONDecodeError:
+        raise ConfigurationError('--fault: give JSON such as {"endpoint": "engage", "do": "status:503"}') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"--fault: {error}") from None
     stand_in = Sandbox(

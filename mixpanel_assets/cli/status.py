@@ -6,6 +6,7 @@ import typer
 
 from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
+from mixpanel_assets.process_setup import set_up_process
 
 plan_app = typer.Typer(help="What a sync would cost, before it runs.", no_args_is_help=True)
 
@@ -15,6 +16,7 @@ def status(output: FormatOption = Format.json) -> None:
 
     Example: mp status --format table
     """
+    set_up_process()
     from mixpanel_assets.runs.instances import open_instance
     from mixpanel_assets.runs.status import status as status_of
 
@@ -25,6 +27,7 @@ def status(output: FormatOption = Format.json) -> None:
 @plan_app.command("profiles")
 def plan_profiles(output: FormatOption = Format.json) -> None:
     """Requests that a profiles sync needs and that are left; asks Mixpanel nothing, goes by the last sync."""
+    set_up_process()
     from mixpanel_assets.runs.instances import open_instance
     from mixpanel_assets.runs.status import plan_profiles as plan
     from mixpanel_assets.streams.budgets import quota_warning
@@ -52,6 +55,7 @@ def plan_events(
 
     Example: mp plan events --from 2025-01-01 --to 2025-12-31 --chunk-days 14
     """
+    set_up_process()
     from mixpanel_assets.runs.status import plan_events as plan
 
     planned = plan(*day_range(from_date, to_date, last), chunk_days)
