@@ -4,11 +4,14 @@ No field holds a secret: credentials are read from the environment when a run ne
 no `repr` and no instance.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
 from mixpanel_assets import private_files, settings
@@ -21,6 +24,9 @@ from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.storage.file_name import advised, under_present_name
 from mixpanel_assets.storage.warehouse import Say, Warehouse
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
@@ -133,11 +139,19 @@ class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
 READ_COPY = "A copy of the file for readers, renewed after each sync; default: MP_READ_COPY, or none."
 
 
-class WarehouseResource(dg.ConfigurableResource["WarehouseResource"]):
-    """The DuckDB file, for ops and checks that look at it. Only the IO manager writes."""
+class WarehouseResource(DuckDBResource):
+    """The DuckDB file, for ops and checks that look at it, and as dagster-duckdb's resource for assets of your own. Our
+    tables only the IO manager writes."""
 
     database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
     read_copy: str = Field(default="", description=READ_COPY)
+
+    @contextmanager
+    def get_connection(self) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """A connection as dagster-duckdb opens it, to the file that the settings name."""
+        path = str(warehouse_at(self.database, print).path)
+        with DuckDBResource(database=path, connection_config=self.connection_config).get_connection() as connection:
+            yield connection
 
     def open(self, log: dg.DagsterLogManager) -> Warehouse:
         """The warehouse; waits for a lock are said to `log`."""

@@ -11,13 +11,13 @@ import dagster as dg
 import duckdb
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
-from dagster_duckdb import DuckDBResource
 
 from mixpanel_assets import settings
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.file_turns import FileTurns, our_turn
+from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.stopping import stoppable
 from mixpanel_assets.storage import warehouse as database
@@ -33,7 +33,7 @@ def plain(path: str) -> AbstractContextManager[Any]:
 
 
 def resource(path: str) -> AbstractContextManager[Any]:
-    return DuckDBResource(database=path).get_connection()
+    return WarehouseResource(database=path).get_connection()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import html
 import json
 import quopri
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from html.entities import html5
 from urllib.parse import unquote, unquote_plus
@@ -241,3 +241,8 @@ _DECODERS: tuple[Callable[[str], str], ...] = (
     _without_backslashes,
     _without_quoted_printable,
 )
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Names in a line, without what a terminal would act on."""
+    return " or ".join(json.dumps(name) if not name.isprintable() else f'"{name}"' for name in names)

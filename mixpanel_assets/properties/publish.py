@@ -28,6 +28,11 @@ class CatalogueOrder:
     unfold_nested: bool | None = None
     memory_mb: int = MEMORY_MB
 
+    @property
+    def table(self) -> str:
+        """Where it goes."""
+        return self.source.catalogue
+
 
 @dataclass(frozen=True)
 class Catalogued:

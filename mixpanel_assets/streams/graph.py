@@ -110,7 +110,6 @@ class Steps(ABC):
         pool: Limits its requests in flight, over all runs.
         names: Of its ops.
         config: The settings of a sync.
-        staged: The type of what the IO manager is handed.
         plans_online: Whether the plan sends a request.
         reports: Whether an op after the IO manager tells what is stored.
     """
@@ -119,7 +118,6 @@ class Steps(ABC):
     pool: str
     names: Names
     config: type[SyncConfig]
-    staged: type
     plans_online: bool
     reports: bool
 
@@ -285,12 +283,9 @@ def _check_op(steps: Steps) -> dg.OpDefinition | None:
 
 
 def _collect_op(steps: Steps) -> dg.OpDefinition:
-    # The table is named here where the output is no asset's: then the asset's last word is the report.
-    table = {"schema": SCHEMA, "table": steps.stream} if steps.reports else {}
-    stored = dg.Out(steps.staged, io_manager_key=WAREHOUSE, metadata=table)
     settled = {"settled": dg.Out(io_manager_key=HANDLES)} if steps.reports else {}
 
-    @dg.op(**_op(steps, steps.names.collect, online=False), out={**settled, "stored": stored})
+    @dg.op(**_op(steps, steps.names.collect, online=False), out={**settled, "stored": dg.Out(io_manager_key=WAREHOUSE)})
     def collect(
         context: dg.OpExecutionContext, planned: Any, fetched: list[Any], staging: StagingResource
     ) -> Iterator[dg.Output[Any]]:

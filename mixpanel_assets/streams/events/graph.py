@@ -19,6 +19,7 @@ from mixpanel_assets.client.served_days import Edge
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
+from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
@@ -29,7 +30,8 @@ from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.settings import EventsConfig
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredEvents, loaded_at
-from mixpanel_assets.streams.failures import OneLineFailure
+from mixpanel_assets.streams.events.stored import stored as stored_events
+from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.outcome import outcomes_of
 from mixpanel_assets.streams.reports import timeline
@@ -43,7 +45,7 @@ class _EventsSteps(Steps):
     """What the ops of events do."""
 
     stream, pool = "events", EXPORT_POOL
-    config, staged = EventsConfig, StagedEvents
+    config = EventsConfig
     plans_online = False
     reports = True
     names = Names(
@@ -107,11 +109,15 @@ class _EventsSteps(Steps):
 _OPS = SyncOps(_EventsSteps())
 
 
-@dg.op(out=dg.Out(dg.Nothing, is_required=False))
+_STORED = {"stored": dg.In(dg.Nothing)}
+
+
+@dg.op(ins=_STORED, out=dg.Out(dg.Nothing, is_required=False))
 def report(
-    context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
+    context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], warehouse: WarehouseResource
 ) -> Iterator[dg.Output[None]]:
     """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
+    stored = _stored(context, warehouse)
     settled = _without_refused(settled, stored)
     days = chunking.stored_days(settled)
     if chunking.failed_ranges(settled) or list(days) != _chosen_days(context):
@@ -124,12 +130,18 @@ def report(
     yield dg.Output(None, metadata=reports.sync_metadata(planned, settled, stored, days))
 
 
-@dg.op(out=dg.Out(dg.Nothing))
+@dg.op(ins=_STORED, out=dg.Out(dg.Nothing))
 def report_each(
-    context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
+    context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult], warehouse: WarehouseResource
 ) -> None:
     """Say which days are stored, in a run that is no asset's."""
+    stored = _stored(context, warehouse)
     _report_each(context, planned, _without_refused(settled, stored), stored)
+
+
+def _stored(context: _Context, warehouse: WarehouseResource) -> StoredEvents:
+    with one_line_errors(), warehouse.open(context.log).reading() as connection:
+        return stored_events(connection)
 
 
 def _without_refused(settled: list[ChunkResult], stored: StoredEvents) -> list[ChunkResult]:

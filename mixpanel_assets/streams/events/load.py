@@ -11,6 +11,7 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -68,6 +69,7 @@ class StagedEvents:
     today: str = ""
     max_removed_fraction: float = 1.0
     zone: str | None = None
+    table: ClassVar = TABLE
 
     def drop(self) -> None:
         """Delete the staged files."""

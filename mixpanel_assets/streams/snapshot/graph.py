@@ -52,7 +52,6 @@ def snapshot_asset(
 class _SnapshotSteps(Steps):
     """What the ops of a stream in pages do."""
 
-    staged = StagedSnapshot
     plans_online = True
     reports = False
 

@@ -59,6 +59,11 @@ class StagedSnapshot:
     total: int | None
     max_removed_fraction: float
 
+    @property
+    def table(self) -> str:
+        """Where they go."""
+        return self.stream.name
+
     def drop(self) -> None:
         """Delete what is stored now, unless pages are to be fetched again and joined with it."""
         if not self.failed:

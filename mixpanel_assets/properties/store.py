@@ -5,12 +5,11 @@ Names, types and counts only: examples are personal data, and stay in the wareho
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster._core.storage.db_io_manager import DbTypeHandler, TableSlice
 
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
@@ -21,32 +20,15 @@ from mixpanel_assets.reports import markdown
 MOST_NAMES = 100
 
 
-class PropertiesHandler(DbTypeHandler[CatalogueOrder]):
-    """Catalogues properties, and makes the views."""
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [CatalogueOrder]
-
-    def handle_output(
-        self,
-        context: dg.OutputContext,
-        table_slice: TableSlice,
-        obj: CatalogueOrder,
-        connection: duckdb.DuckDBPyConnection,
-    ) -> Mapping[str, Any]:
-        catalogued = publish(connection, obj)
-        drift = catalogued.drift
-        context.log.info(
-            f"mixpanel.{obj.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
-            f"{len(drift.retyped)} retyped; views: {', '.join(catalogued.views[:MOST_NAMES])}"
-        )
-        return {**_metadata(catalogued), "properties": dg.MetadataValue.md(_table(connection, obj.source))}
-
-    def load_input(
-        self, context: dg.InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
-    ) -> CatalogueOrder:
-        raise NotImplementedError("query the catalogue through the `warehouse` resource instead of loading it")
+def store(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, log: dg.DagsterLogManager) -> Mapping[str, Any]:
+    """Catalogue properties, and make the views, within the caller's transaction. Returns the metadata."""
+    catalogued = publish(connection, order)
+    drift = catalogued.drift
+    log.info(
+        f"mixpanel.{order.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
+        f"{len(drift.retyped)} retyped; views: {', '.join(catalogued.views[:MOST_NAMES])}"
+    )
+    return {**_metadata(catalogued), "properties": dg.MetadataValue.md(_table(connection, order.source))}
 
 
 def _metadata(catalogued: Catalogued) -> dict[str, Any]:
