@@ -18,6 +18,11 @@ def active_run(instance: dg.DagsterInstance, asset: dg.AssetKey, jobs: Collectio
     """
     bury_dead_runs(instance)
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        if run.job_name in jobs or asset in (run.asset_selection or ()):
+        if is_sync_of(run, asset, jobs):
             return run.run_id
     return None
+
+
+def is_sync_of(run: dg.DagsterRun, asset: dg.AssetKey, jobs: Collection[str]) -> bool:
+    """Whether a run is for an asset: by its selection, or because it is one of `jobs`."""
+    return run.job_name in jobs or asset in (run.asset_selection or ())

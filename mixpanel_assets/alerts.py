@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from mixpanel_assets.projects import PROJECT_TAG, THE_ENVIRONMENTS, CopiedProject
+
 
 @dataclass(frozen=True)
 class FailedRun:
@@ -23,19 +25,26 @@ class FailedRun:
     message: str
 
 
-def alert_on_failure(on_failure: Callable[[FailedRun], object] | None) -> dg.SensorDefinition:
-    """The sensor that calls `on_failure` once per failed run; on from the start if there is such a function."""
+def alert_on_failure(
+    on_failure: Callable[[FailedRun], object] | None, project: CopiedProject = THE_ENVIRONMENTS
+) -> dg.SensorDefinition:
+    """The sensor that calls `on_failure` once per failed run; on from the start if there is such a function.
+
+    That of the project without a name is told of every run of the code location, that of another of its own.
+    """
 
     @dg.run_failure_sensor(
-        name="alert_on_failure",
+        name=project.called("alert_on_failure"),
         default_status=dg.DefaultSensorStatus.RUNNING if on_failure else dg.DefaultSensorStatus.STOPPED,
         description=(
             "Tells of failed runs, partial failures included, by the function given to build_defs(on_failure=...); "
             "without one, in the log of this sensor's ticks."
         ),
     )
-    def sensor(context: dg.RunFailureSensorContext) -> None:
+    def sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         run = context.dagster_run
+        if project.name and not _is_of(project, context):
+            return dg.SkipReason(f"run {run.run_id[:8]} is none of {project.name}")
         failed = FailedRun(
             run_id=run.run_id,
             job_name=run.job_name,
@@ -46,6 +55,7 @@ def alert_on_failure(on_failure: Callable[[FailedRun], object] | None) -> dg.Sen
             context.log.error(f"run {failed.run_id} failed: {failed.message}")
         else:
             on_failure(failed)
+        return None
 
     return sensor
 
@@ -55,6 +65,14 @@ def _assets(context: dg.RunFailureSensorContext) -> tuple[str, ...]:
     planned = context.instance.all_logs(context.dagster_run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys = {entry.dagster_event.asset_key for entry in planned if entry.dagster_event}
     return tuple(sorted(key.to_user_string() for key in keys if key))
+
+
+def _is_of(project: CopiedProject, context: dg.RunFailureSensorContext) -> bool:
+    """Whether the run is of one of a project's jobs, or was to materialize one of its assets."""
+    run = context.dagster_run
+    if run.tags.get(PROJECT_TAG) == project.name:
+        return True
+    return any(project.owns(dg.AssetKey.from_user_string(key)) for key in _assets(context))
 
 
 def _message(context: dg.RunFailureSensorContext) -> str:

@@ -10,15 +10,18 @@ import dagster as dg
 
 from mixpanel_assets import partitions
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import jobs
-from mixpanel_assets.properties.assets import event_properties, profile_properties
-from mixpanel_assets.properties.checks import PROPERTY_CHECKS
+from mixpanel_assets.projects import CopiedProject, copied_project
+from mixpanel_assets.properties.assets import property_assets
+from mixpanel_assets.properties.checks import property_checks
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_schedule
-from mixpanel_assets.sensors import SENSORS, retry_sensor
+from mixpanel_assets.sensors import dead_runs_sensor, properties_sensor, retry_sensor
+from mixpanel_assets.settings import Variables
 from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.stream import Stream
 
@@ -28,6 +31,20 @@ FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=3), fail_
 
 def build_defs(
     *,
+    name: str = "",
+    key_prefix: str | Sequence[str] = "",
+    schema: str = "",
+    username: dg.EnvVar | None = None,
+    secret: dg.EnvVar | None = None,
+    project_id: int | str | dg.EnvVar = "",
+    workspace_id: int | str | dg.EnvVar = "",
+    region: str | dg.EnvVar = "",
+    query_url: str | dg.EnvVar = "",
+    export_url: str | dg.EnvVar = "",
+    app_url: str | dg.EnvVar = "",
+    timezone: str | dg.EnvVar = "",
+    events_start_date: str | dg.EnvVar = "",
+    event_times: str | dg.EnvVar = "",
     duckdb_path: str = "",
     read_copy: str = "",
     staging_folder: str = "",
@@ -40,44 +57,137 @@ def build_defs(
     owners: Sequence[str] = ("team:data",),
     streams: Sequence[Stream] = STREAMS,
 ) -> dg.Definitions:
-    """The definitions, with parts of your own where you want them.
+    """The definitions, with parts of your own where you want them; of several Mixpanel projects, if each but one has a
+    name: `Definitions.merge(build_defs(), build_defs(name="eu", project_id=2, secret=EnvVar("EU_SECRET"), ...))`.
 
     Args:
+        name: Tells the project's jobs, pools, sensors, resources and op names from another's: each ends with `_` and
+            it, as in `sync_profiles_eu`. Of small letters, digits and _. Default: none, as the documentation has it.
+        key_prefix: What the asset keys begin with, parts with / between; default: `mixpanel`, or `mixpanel_<name>`.
+        schema: Of the tables in DuckDB; default: `mixpanel`, or `mixpanel_<name>`.
+        username: Variable with the service account's name; default: MP_USERNAME.
+        secret: Variable with its secret; default: MP_SECRET. A secret as text is refused.
+        project_id: Number of the Mixpanel project; default: MP_PROJECT_ID. A project with a name needs it.
+        workspace_id: Number of the Data View to read, where the project has them; default: MP_WORKSPACE_ID.
+        region: us, eu or in; default: MP_REGION.
+        query_url: Replaces the region's query API; default: MP_QUERY_URL, unless a region is given.
+        export_url: Replaces the region's raw export; default: MP_EXPORT_URL, unless a region is given.
+        app_url: Replaces the region's App API; default: MP_APP_URL, unless a region is given.
+        timezone: The project's; default: MP_TIMEZONE.
+        events_start_date: First day of events; default: MP_EVENTS_START_DATE.
+        event_times: What `time` of the events is, utc or project; default: MP_EVENT_TIMES.
         duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel_data.duckdb` in DAGSTER_HOME.
         read_copy: A copy of the DuckDB file for readers, renewed after each sync; default: MP_READ_COPY where
             `duckdb_path` is not given, or none.
-        staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME.
+        staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME. A project with a name has a
+            folder of its own in it.
         executor: What runs the steps, of the jobs here and of all assets of the code location; run config
             `execution.config` follows its schema. Without one the jobs run on `threaded_executor`, and assets that are
             materialized on that of the location, which may be another's when definitions are merged.
-        resources: Resources that replace or join the standard ones, by key.
-        on_failure: Called once for each failed run, partial failures included; it may mail, post or page.
+        resources: Resources that replace or join the standard ones, by key. Those of a project with a name are named by
+            the keys of the project without.
+        on_failure: Called once for each failed run, partial failures included; it may mail, post or page. That of a
+            project with a name is called for the runs of this project, another for all of the code location.
         lookback_days: Days before today that the scheduled sync of events fetches again, for those that come late.
         cron: When the schedules start their syncs, e.g. "7 * * * *" to keep away from the full hour.
         freshness: How old a sync may get before the UI warns; None: as old as it likes.
         owners: Who answers for the assets: `team:<name>` or mail addresses.
         streams: Which kinds of data; profiles and events are always among them.
+
+    Raises:
+        ConfigurationError: a name or a setting cannot be used; one line that says which.
     """
-    staging = StagingResource(folder=staging_folder)
-    synced = [_dressed(asset, freshness, owners) for asset in (stream.asset() for stream in streams)]
-    derived = [_dressed(asset, None, owners) for asset in (profile_properties, event_properties)]
+    settings = {
+        "MP_USERNAME": username,
+        "MP_SECRET": secret,
+        "MP_PROJECT_ID": project_id,
+        "MP_WORKSPACE_ID": workspace_id,
+        "MP_REGION": region,
+        "MP_QUERY_URL": query_url,
+        "MP_EXPORT_URL": export_url,
+        "MP_APP_URL": app_url,
+        "MP_TIMEZONE": timezone,
+        "MP_EVENTS_START_DATE": events_start_date,
+        "MP_EVENT_TIMES": event_times,
+    }
+    project = copied_project(name, key_prefix, schema, _variables(settings))
+    own = [stream if stream.project == project else stream.of(project) for stream in streams]
+    synced = [_dressed(asset, freshness, owners) for asset in (stream.asset() for stream in own)]
+    derived = [_dressed(asset, None, owners) for asset in property_assets(project)]
+    standard = _resources(project, duckdb_path, read_copy, staging_folder)
+    _check_name(project, standard, resources or {})
     return dg.Definitions(
         assets=_with_code([*synced, *derived]),
-        asset_checks=[*(stream.checks for stream in streams), *PROPERTY_CHECKS],
-        jobs=jobs(streams, executor or threaded_executor),
-        schedules=[hourly_schedule(stream, lookback_days, cron) for stream in streams],
-        sensors=[*map(retry_sensor, streams), *SENSORS, alert_on_failure(on_failure)],
+        asset_checks=[*(stream.checks for stream in own), *property_checks(project)],
+        jobs=jobs(own, executor or threaded_executor),
+        schedules=[hourly_schedule(stream, lookback_days, cron) for stream in own],
+        sensors=[
+            *map(retry_sensor, own),
+            dead_runs_sensor,
+            properties_sensor(project),
+            alert_on_failure(on_failure, project),
+        ],
         executor=executor,
         resources={
-            "mixpanel": MixpanelResource(),
-            "staging": staging,
-            "history": HistoryResource(),
-            "warehouse": WarehouseResource(database=duckdb_path, read_copy=read_copy),
-            WAREHOUSE: WarehouseIOManager(database=duckdb_path, read_copy=read_copy),
-            HANDLES: HandleIOManager(staging=staging),
-            **(resources or {}),
+            **{project.called(key): resource for key, resource in standard.items()},
+            **{project.called(key) if key in standard else key: own for key, own in (resources or {}).items()},
         },
     )
+
+
+def _variables(settings: Mapping[str, object]) -> Variables:
+    """What was given for the `MP_*` variables: other variables, or values.
+
+    Raises:
+        ConfigurationError: an account is written down, or half of one is named.
+    """
+    for name in ("MP_USERNAME", "MP_SECRET"):
+        if settings[name] is not None and not isinstance(settings[name], dg.EnvVar):
+            argument = name.removeprefix("MP_").lower()
+            raise ConfigurationError(f'{argument} must be dagster.EnvVar("NAME"): what the variable holds stays there')
+    if (settings["MP_USERNAME"] is None) != (settings["MP_SECRET"] is None):
+        raise ConfigurationError("username and secret belong together: give both, or neither for MP_USERNAME's account")
+    read_from = {name: given.env_var_name for name, given in settings.items() if isinstance(given, dg.EnvVar)}
+    given = {name: str(value).strip() for name, value in settings.items() if value and name not in read_from}
+    return Variables(given, read_from)
+
+
+def _check_name(project: CopiedProject, standard: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a name for the environment's project once more, and one whose resources would take the place of others.
+
+    Raises:
+        ConfigurationError: in one line.
+    """
+    if not project.name:
+        return
+    if "MP_PROJECT_ID" not in project.variables and "mixpanel" not in given:
+        raise ConfigurationError(f"project {project.name!r} needs its project_id: a number, or dagster.EnvVar(...)")
+    taken = next((key for key in map(project.called, standard) if key in standard), None)
+    if taken:
+        raise ConfigurationError(f"name {project.name!r}: {taken!r} is the key of a resource already, choose another")
+
+
+def _resources(
+    project: CopiedProject, duckdb_path: str, read_copy: str, staging_folder: str
+) -> dict[str, dg.ConfigurableResource[Any] | dg.ConfigurableIOManagerFactory[Any]]:
+    """The standard ones, by the keys that they have in the project without a name."""
+    given, staging = project.variables.given, StagingResource(folder=staging_folder, project=project.name)
+    return {
+        "mixpanel": MixpanelResource(
+            project_id=given.get("MP_PROJECT_ID", ""),
+            region=given.get("MP_REGION", ""),
+            query_url=given.get("MP_QUERY_URL", ""),
+            export_url=given.get("MP_EXPORT_URL", ""),
+            app_url=given.get("MP_APP_URL", ""),
+            workspace_id=int(given["MP_WORKSPACE_ID"]) if "MP_WORKSPACE_ID" in given else None,
+            variables=dict(project.variables.read_from),
+        ),
+        "staging": staging,
+        "history": HistoryResource(),
+        "warehouse": WarehouseResource(database=duckdb_path, read_copy=read_copy),
+        WAREHOUSE: WarehouseIOManager(database=duckdb_path, read_copy=read_copy),
+        HANDLES: HandleIOManager(staging=staging),
+    }
 
 
 def _dressed(

@@ -4,7 +4,8 @@ Belongs here: which runs are deleted, and what of them others still read. Does n
 (storage/staging.py), ticks of schedules and sensors (Dagster deletes those itself).
 
 A run of 60 pages leaves 1.6 MB, and Dagster keeps it for ever: 14 GB a year of hourly syncs. Each sync deletes what is
-too old, so that it needs no daemon. Runs of other people's jobs and assets in the same instance are not touched.
+too old, so that it needs no daemon. Runs of other people's jobs and assets in the same instance are not touched, nor
+those of another project of ours, nor those of several at once.
 """
 
 import re
@@ -18,7 +19,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.storage.warehouse import SCHEMA
+from mixpanel_assets.projects import PROJECT_TAG, THE_ENVIRONMENTS, CopiedProject
 
 # Jobs of the code location; what else a run is of, its assets tell.
 _JOB_NAMES = re.compile(r"sync_\w+|retry_failed_\w+_(pages|ranges)")
@@ -45,17 +46,19 @@ class Retention:
     megabytes: float
 
 
-def delete_old_runs(instance: dg.DagsterInstance, retention: Retention) -> int:
-    """Delete our finished runs beyond the retention. Returns how many.
+def delete_old_runs(
+    instance: dg.DagsterInstance, retention: Retention, project: CopiedProject = THE_ENVIRONMENTS
+) -> int:
+    """Delete finished runs of a project beyond the retention. Returns how many.
 
     Of a run that holds the latest materialization of an asset or partition, or the note of days that did not come, only
     the log goes: what is stored, and what is missing, shows as before. That is so with SQLite, whose index of assets is
     a file of its own; with another storage such runs stay as they are.
     """
-    chosen = _runs_beyond(instance, retention, _now())
+    chosen = _runs_beyond(instance, retention, project, _now())
     if len(chosen) < _FEWEST_AT_ONCE:
         return 0
-    needed = _needed_runs(instance)
+    needed = _needed_runs(instance, project)
     for run_id in chosen[:_MOST_AT_ONCE]:
         if run_id not in needed:
             instance.delete_run(run_id)
@@ -65,7 +68,9 @@ def delete_old_runs(instance: dg.DagsterInstance, retention: Retention) -> int:
     return len(chosen[:_MOST_AT_ONCE])
 
 
-def _runs_beyond(instance: dg.DagsterInstance, retention: Retention, now: datetime) -> list[str]:
+def _runs_beyond(
+    instance: dg.DagsterInstance, retention: Retention, project: CopiedProject, now: datetime
+) -> list[str]:
     """Our finished runs that are too old, or too much, the oldest first; without those whose log is gone already."""
     logs = _logs(instance)
     excess = sum(logs.values()) - retention.megabytes * 1_000_000 if retention.megabytes else 0
@@ -76,7 +81,7 @@ def _runs_beyond(instance: dg.DagsterInstance, retention: Retention, now: dateti
         if record.create_timestamp >= oldest and excess <= 0:
             break
         run_id = record.dagster_run.run_id
-        if _is_ours(record.dagster_run) and (not logs or run_id in logs):
+        if _is_of(project, record.dagster_run) and (not logs or run_id in logs):
             chosen.append(run_id)
             excess -= logs.get(run_id, 0)
     return chosen
@@ -86,15 +91,17 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _is_ours(run: dg.DagsterRun) -> bool:
+def _is_of(project: CopiedProject, run: dg.DagsterRun) -> bool:
     if run.asset_selection:
-        return all(key.path[0] == SCHEMA for key in run.asset_selection)
-    return _JOB_NAMES.fullmatch(run.job_name) is not None
+        return all(project.owns(key) for key in run.asset_selection)
+    job = run.job_name.removesuffix(project.called(""))
+    return run.tags.get(PROJECT_TAG, "") == project.name and _JOB_NAMES.fullmatch(job) is not None
 
 
-def _needed_runs(instance: dg.DagsterInstance) -> set[str]:
+def _needed_runs(instance: dg.DagsterInstance, project: CopiedProject) -> set[str]:
     """Runs that hold the latest materialization of something, or a note of what did not come."""
-    return {run_id for key in instance.get_asset_keys(prefix=[SCHEMA]) for run_id in _needed_of(instance, key)}
+    keys = instance.get_asset_keys(prefix=project.key_prefix)
+    return {run_id for key in keys for run_id in _needed_of(instance, key)}
 
 
 def _needed_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterable[str]:

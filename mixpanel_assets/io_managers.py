@@ -18,7 +18,6 @@ from mixpanel_assets.properties.first_views import ensure_views
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
-from mixpanel_assets.storage.warehouse import SCHEMA
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.load import StagedEvents
 from mixpanel_assets.streams.snapshot import store as snapshots
@@ -44,7 +43,7 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
             settings.database_file("database", self.database)
 
     def handle_output(self, context: dg.OutputContext, obj: StagedSnapshot | StagedEvents | CatalogueOrder) -> None:
-        warehouse = warehouse_at(self.database, context.log.warning, self.read_copy)
+        warehouse = warehouse_at(self.database, context.log.warning, self.read_copy, obj.schema)
         try:
             with warehouse.transaction() as connection:
                 metadata = self._store(connection, obj, context.log)
@@ -52,14 +51,14 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))
             raise
-        table = f"{SCHEMA}.{obj.table}"
+        table = f"{obj.schema}.{obj.table}"
         context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", "dagster/table_name": table})
         if isinstance(obj, CatalogueOrder):
             return
         obj.drop()
         source = next((source for source in SOURCES if source.table == obj.table), None)
         if source is not None:  # What was stored can be queried by typed columns at once.
-            ensure_views(warehouse_at(self.database, context.log.info, self.read_copy), source)
+            ensure_views(warehouse_at(self.database, context.log.info, self.read_copy, obj.schema), source)
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("query the table through the `warehouse` resource instead of loading it")

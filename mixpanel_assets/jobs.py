@@ -21,5 +21,6 @@ def _sync_job(stream: Stream, executor: dg.ExecutorDefinition) -> _Job:
         stream.sync_job,
         selection=dg.AssetSelection.assets(stream.key),
         executor_def=executor,
+        tags=stream.project.tags,
         description=stream.sync_description,
     )

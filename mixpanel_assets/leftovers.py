@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mixpanel_assets.executor.run_locks import bury_dead_runs
-from mixpanel_assets.storage.staging import claimants, sweep
+from mixpanel_assets.storage.staging import claimants, staged_folders, sweep
 
 # A run of another instance that uses the same folder: nothing tells whether it is over.
 _UNKNOWN_IDLE_SECONDS = 24 * 3600
@@ -59,7 +59,7 @@ def delete_leftovers(
 
 def _snapshots(root: Path) -> list[Path]:
     """The folders of snapshots, of all streams in pages."""
-    return [folder for folder in root.glob("*/*") if folder.parent.name not in ("events", "handles")]
+    return [folder for folder in staged_folders(root) if folder.parent.name not in ("events", "handles")]
 
 
 class _Runs:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -21,8 +21,11 @@ from mixpanel_assets.client.request_limits import RequestLimits
 from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.history import Retention, delete_old_runs
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.settings import SCHEMA, Variables
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.storage.file_name import advised, under_present_name
+from mixpanel_assets.storage.staging import PROJECTS_FOLDER
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 
 if TYPE_CHECKING:
@@ -30,8 +33,20 @@ if TYPE_CHECKING:
 
 
 class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
-    """The Mixpanel project that the `MP_*` variables name."""
+    """The Mixpanel project that the `MP_*` variables name, or that others do."""
 
+    project_id: str = Field(default="", description="The project's number; default: MP_PROJECT_ID.")
+    region: str = Field(default="", description="us, eu or in; default: MP_REGION.")
+    query_url: str = Field(default="", description="Replaces the region's query API; default: MP_QUERY_URL.")
+    export_url: str = Field(default="", description="Replaces the region's raw export; default: MP_EXPORT_URL.")
+    app_url: str = Field(default="", description="Replaces the region's App API; default: MP_APP_URL.")
+    variables: dict[str, str] = Field(
+        default={},
+        description=(
+            'Environment variables that are read in place of others, e.g. {"MP_SECRET": "EU_SECRET"}: their names '
+            "alone are kept here."
+        ),
+    )
     max_attempts: int = Field(default=5, ge=1, description="Requests for one page or chunk at the most.")
     retry_base_seconds: float = Field(default=2.0, ge=0, description="First wait before a retry; it doubles.")
     max_wait_seconds: float = Field(
@@ -77,23 +92,37 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
             ConfigurationError: credentials are missing.
         """
         if self._client is None:
+            variables = self._variables()
+            project = settings.project(self.workspace_id, variables)
+            # Mixpanel counts the starts of each project for itself.
+            starts = f"export_starts_{project.project_id}" if "MP_PROJECT_ID" in variables else "export_starts"
             policy = RetryPolicy(
                 max_attempts=self.max_attempts,
                 base_seconds=self.retry_base_seconds,
                 max_wait_seconds=self.max_wait_seconds,
             )
             self._client = MixpanelClient(
-                settings.project(self.workspace_id),
+                project,
                 policy=policy,
                 stop=stop_requested(),
-                export_starts=StartRate(settings.home() / "export_starts"),
+                export_starts=StartRate(settings.home() / starts),
                 ledger=Ledger(settings.home() / LEDGER_FILE, stop=stop_requested()),
-                hourly_queries=self.hourly_queries or settings.hourly_queries(),
-                hourly_exports=self.hourly_exports or settings.hourly_exports(),
-                hash_salt=settings.hash_salt(),
+                hourly_queries=self.hourly_queries or settings.hourly_queries(variables),
+                hourly_exports=self.hourly_exports or settings.hourly_exports(variables),
+                hash_salt=settings.hash_salt(variables),
                 limits=self._limits(),
             )
         return self._client.waiting_for_quota() if on_quota == "wait" else self._client
+
+    def _variables(self) -> Variables:
+        own = {
+            "MP_PROJECT_ID": self.project_id,
+            "MP_REGION": self.region,
+            "MP_QUERY_URL": self.query_url,
+            "MP_EXPORT_URL": self.export_url,
+            "MP_APP_URL": self.app_url,
+        }
+        return Variables({name: value for name, value in own.items() if value}, self.variables)
 
     def _limits(self) -> RequestLimits:
         return RequestLimits(**{each.name: getattr(self, each.name) for each in fields(RequestLimits)})
@@ -111,24 +140,26 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
     """Where pages wait between Mixpanel and DuckDB."""
 
     folder: str = Field(default="", description="Folder for staged files; default: `staging` in DAGSTER_HOME.")
+    project: str = Field(default="", description="The project of a code location whose files have a folder within it.")
 
     @property
     def root(self) -> Path:
         """The folder as a path."""
-        return settings.folder("folder of staging", self.folder or str(settings.home() / "staging"))
+        folder = settings.folder("folder of staging", self.folder or str(settings.home() / "staging"))
+        return folder / PROJECTS_FOLDER / self.project if self.project else folder
 
 
 class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
-    """How long Dagster keeps the runs of this package's assets."""
+    """How long Dagster keeps the runs of a project's assets."""
 
     keep_days: int = Field(default=30, ge=0, description="Runs older than this are deleted; 0: none for its age.")
     max_mb: int = Field(
         default=800, ge=0, description="The oldest runs are deleted while the logs of all take more MB; 0: none for it."
     )
 
-    def delete_old_runs(self, context: dg.OpExecutionContext) -> None:
-        """Delete what is beyond that; with a word if there was something."""
-        deleted = delete_old_runs(context.instance, Retention(self.keep_days, self.max_mb))
+    def delete_old_runs(self, context: dg.OpExecutionContext, project: CopiedProject) -> None:
+        """Delete what a project has beyond that; with a word if there was something."""
+        deleted = delete_old_runs(context.instance, Retention(self.keep_days, self.max_mb), project)
         if deleted:
             context.log.info(
                 f"deleted {deleted} runs from Dagster's history, older than {self.keep_days} days or beyond "
@@ -153,25 +184,25 @@ class WarehouseResource(DuckDBResource):
         with DuckDBResource(database=path, connection_config=self.connection_config).get_connection() as connection:
             yield connection
 
-    def open(self, log: dg.DagsterLogManager) -> Warehouse:
-        """The warehouse; waits for a lock are said to `log`."""
-        warehouse = warehouse_at(self.database, log.warning, self.read_copy)
+    def open(self, log: dg.DagsterLogManager, schema: str = SCHEMA) -> Warehouse:
+        """The warehouse with the tables of a schema; waits for a lock are said to `log`."""
+        warehouse = warehouse_at(self.database, log.warning, self.read_copy, schema)
         if warehouse.path.parent == settings.home():
             # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
             with suppress(OSError):
                 private_files.make_folder(warehouse.path.parent)
         return warehouse
 
-    def open_for_sync(self, log: dg.DagsterLogManager) -> Warehouse:
+    def open_for_sync(self, log: dg.DagsterLogManager, schema: str = SCHEMA) -> Warehouse:
         """As `open`, once the file has the name that it should have; what became of its former one is said to `log`."""
-        warehouse = self.open(log)
+        warehouse = self.open(log, schema)
         if self.database:
             return advised(warehouse)
         former = settings.former_duckdb_path()
         return under_present_name(warehouse, former) if former else advised(warehouse)
 
 
-def warehouse_at(database: str, say: Say, read_copy: str = "") -> Warehouse:
+def warehouse_at(database: str, say: Say, read_copy: str = "", schema: str = SCHEMA) -> Warehouse:
     """The configured file with its configured copy, or the environment's with the environment's.
 
     Raises:
@@ -179,7 +210,43 @@ def warehouse_at(database: str, say: Say, read_copy: str = "") -> Warehouse:
     """
     if database:
         copy = settings.database_file("read_copy", read_copy) if read_copy else None
-        return Warehouse(settings.database_file("database", database), say, copy)
+        return Warehouse(settings.database_file("database", database), say, copy, schema=schema)
     path = settings.duckdb_path()
     copy = settings.database_file("read_copy", read_copy) if read_copy else settings.read_copy_path()
-    return Warehouse(path, say, copy, only_if_there=path == settings.former_duckdb_path())
+    return Warehouse(path, say, copy, only_if_there=path == settings.former_duckdb_path(), schema=schema)
+
+
+class ProjectResources:
+    """The resources of one project, for a step that requires them.
+
+    Args:
+        resources: What the context of the step or sensor calls so.
+        project: Whose they are.
+    """
+
+    def __init__(self, resources: Any, project: CopiedProject) -> None:
+        self._resources = resources
+        self._project = project
+
+    @property
+    def mixpanel(self) -> MixpanelResource:
+        """Its client."""
+        return cast("MixpanelResource", self._of("mixpanel"))
+
+    @property
+    def staging(self) -> StagingResource:
+        """Its staging folder."""
+        return cast("StagingResource", self._of("staging"))
+
+    @property
+    def warehouse(self) -> WarehouseResource:
+        """Its DuckDB file."""
+        return cast("WarehouseResource", self._of("warehouse"))
+
+    @property
+    def history(self) -> HistoryResource:
+        """How long its runs are kept."""
+        return cast("HistoryResource", self._of("history"))
+
+    def _of(self, what: str) -> object:
+        return getattr(self._resources, self._project.called(what))

@@ -9,11 +9,12 @@ import time
 
 import dagster as dg
 
-from mixpanel_assets.active_runs import active_run
+from mixpanel_assets.active_runs import active_run, is_sync_of
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import bury_dead_runs
-from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
-from mixpanel_assets.resources import MixpanelResource
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.properties.sources import SOURCES
+from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.streams.stream import Owed, Stream
 
 # Pauses before the first, second and third retry, since the run before ended: Mixpanel's trouble is over by then, or it
@@ -33,19 +34,21 @@ def retry_sensor(stream: Stream) -> dg.SensorDefinition:
     """The sensor that fetches again what a stream owes."""
 
     @dg.sensor(
-        name=f"{stream.retry_job}_sensor",
+        name=stream.retry_sensor,
         job_name=stream.retry_job,
+        required_resource_keys=stream.project.resource_keys("mixpanel"),
         minimum_interval_seconds=60,
         description=_DESCRIPTION,
     )
-    def sensor(context: dg.SensorEvaluationContext, mixpanel: MixpanelResource) -> _Answer:
+    def sensor(context: dg.SensorEvaluationContext) -> _Answer:
+        mixpanel = ProjectResources(context.resources, stream.project).mixpanel
         try:
             owed = stream.owed(context.instance, mixpanel.client())
         except MixpanelAssetsError as error:
             return dg.SkipReason(str(error))
         if isinstance(owed, dg.SkipReason):
             return owed
-        return _retry(context.instance, owed, active_run(context.instance, stream.key, stream.jobs))
+        return _retry(context.instance, stream, owed)
 
     return sensor
 
@@ -60,25 +63,29 @@ def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"reported as failed: {', '.join(buried)}" if buried else "no run has died")
 
 
-# Dagster's own sensor for automation conditions is off until somebody finds it; this one keeps columns up to date with
-# the syncs from the start, and asks nothing of Mixpanel.
-properties_sensor = dg.AutomationConditionSensorDefinition(
-    "properties_sensor",
-    target=dg.AssetSelection.assets(PROFILE_PROPERTIES_KEY, EVENT_PROPERTIES_KEY),
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=30,
-    description="Brings the catalogue of properties and the typed views up to date after each sync.",
-)
+def properties_sensor(project: CopiedProject) -> dg.SensorDefinition:
+    """The sensor that keeps columns up to date with the syncs, on from the start, and asks nothing of Mixpanel.
 
-SENSORS = (dead_runs_sensor, properties_sensor)
+    Dagster's own sensor for automation conditions is off until somebody finds it.
+    """
+    return dg.AutomationConditionSensorDefinition(
+        project.called("properties_sensor"),
+        target=dg.AssetSelection.assets(*(project.key(source.catalogue) for source in SOURCES)),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        description="Brings the catalogue of properties and the typed views up to date after each sync.",
+    )
 
 
-def _retry(instance: dg.DagsterInstance, owed: Owed, active: str | None) -> _Answer:
+def _retry(instance: dg.DagsterInstance, stream: Stream, owed: Owed) -> _Answer:
     """The run that fetches what is owed, or why there is none now."""
+    active = active_run(instance, stream.key, stream.jobs)
     if active:
         return dg.SkipReason(f"run {active[:8]} is under way")
     first = _first_run(instance, owed.run_id)
-    retries = instance.get_run_records(dg.RunsFilter(tags={RETRY_OF_TAG: first}))
+    records = instance.get_run_records(dg.RunsFilter(tags={RETRY_OF_TAG: first}))
+    # One run may have synced several streams or projects, each of which is tried again by itself.
+    retries = [record for record in records if is_sync_of(record.dagster_run, stream.key, stream.jobs)]
     if len(retries) >= len(RETRY_AFTER_SECONDS):
         return dg.SkipReason(f"{owed.what} still fail after {len(retries)} retries: that is for people to look at")
     ended = [record.end_time or 0.0 for record in [*retries, *instance.get_run_records(dg.RunsFilter([first]))]]

@@ -9,6 +9,8 @@ import datetime
 import os
 import re
 import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -45,40 +47,92 @@ APP_URLS = {
     "eu": "https://eu.mixpanel.com/api/app",
     "in": "https://in.mixpanel.com/api/app",
 }
+# Of the tables, and of the asset keys.
+SCHEMA = "mixpanel"
 DUCKDB_FILE = "mixpanel_data.duckdb"
 # DuckDB names a database after its file, and the schema is `mixpanel` too.
 FORMER_DUCKDB_FILE = "mixpanel.duckdb"
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 EVENT_TIMES = ("utc", "project")
+# What is said of one project says nothing of another.
+_OF_ONE_PROJECT = frozenset({"MP_WORKSPACE_ID", "MP_HOURLY_QUERIES", "MP_HOURLY_EXPORTS"})
 
 
-def project(workspace_id: int | None = None) -> Project:
+@dataclass(frozen=True)
+class Variables:
+    """The `MP_*` variables as one Mixpanel project has them; without arguments they are the environment's.
+
+    Attributes:
+        given: Values that were given in code, by the variable that they stand for.
+        read_from: Variables that are read in place of others, by those others.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    read_from: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> str:
+        """The value, without blanks around it; empty where there is none."""
+        if name in _OF_ONE_PROJECT and "MP_PROJECT_ID" in self and name not in self:
+            return ""
+        return self.given.get(name) or _variable(self.read_from.get(name, name))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it is the project's own."""
+        return bool(self.given.get(name)) or name in self.read_from
+
+    def called(self, name: str) -> str:
+        """What people know it by: the variable that is read, or the argument that gave it."""
+        return name.removeprefix("MP_").lower() if self.given.get(name) else self.read_from.get(name, name)
+
+
+ENVIRONMENT = Variables()
+
+
+def project(workspace_id: int | None = None, variables: Variables = ENVIRONMENT) -> Project:
     """The project that the `MP_*` variables name, as a Data View shows it, by default that of `MP_WORKSPACE_ID`.
 
     Raises:
         ConfigurationError: a variable is missing or malformed.
     """
-    missing = [name for name in ("MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID") if not _variable(name)]
+    needed = ("MP_USERNAME", "MP_SECRET", "MP_PROJECT_ID")
+    missing = [variables.called(name) for name in needed if not variables[name]]
     if missing:
+        username, secret, project_id = map(variables.called, needed)
         raise MissingCredentialsError(
-            f"{', '.join(missing)} not set: export the service account's MP_USERNAME and MP_SECRET, and MP_PROJECT_ID; "
+            f"{', '.join(missing)} not set: export the service account's {username} and {secret}, and {project_id}; "
             "without an account, try: mp demo"
         )
-    project_id = _variable("MP_PROJECT_ID")
-    if not project_id.isdigit():
-        raise ConfigurationError("MP_PROJECT_ID must be the project's number, as in its URL: digits only")
-    view = str(workspace_id or _variable("MP_WORKSPACE_ID"))
-    if view and not (view.isascii() and view.isdigit()):
-        raise ConfigurationError("MP_WORKSPACE_ID must be the number of a Data View, as in its URL: digits only")
     return Project(
-        username=_variable("MP_USERNAME"),
-        secret=_variable("MP_SECRET"),
-        project_id=project_id,
-        query_url=_base_url("MP_QUERY_URL", QUERY_URLS),
-        export_url=_base_url("MP_EXPORT_URL", EXPORT_URLS),
-        app_url=_base_url("MP_APP_URL", APP_URLS),
-        workspace_id=view,
+        username=variables["MP_USERNAME"],
+        secret=variables["MP_SECRET"],
+        project_id=_project_id(variables),
+        query_url=_query_url(variables),
+        export_url=_export_url(variables),
+        app_url=_app_url(variables),
+        workspace_id=str(workspace_id or _workspace_id(variables)),
     )
+
+
+def check_given(variables: Variables) -> None:
+    """Refuse values that were given in code; the others are looked at when a run needs them.
+
+    Raises:
+        ConfigurationError: one line that names the setting.
+    """
+    checks: Mapping[str, Callable[[Variables], object]] = {
+        "MP_PROJECT_ID": _project_id,
+        "MP_WORKSPACE_ID": _workspace_id,
+        "MP_REGION": _region,
+        "MP_QUERY_URL": _query_url,
+        "MP_EXPORT_URL": _export_url,
+        "MP_APP_URL": _app_url,
+        "MP_TIMEZONE": timezone,
+        "MP_EVENTS_START_DATE": events_start_date,
+        "MP_EVENT_TIMES": event_times,
+    }
+    for name, check in checks.items():
+        if variables.given.get(name):
+            check(variables)
 
 
 def read_env_file() -> None:
@@ -192,28 +246,28 @@ def _kind_of(path: Path) -> str | None:
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "thing of another kind")
 
 
-def timezone() -> ZoneInfo:
+def timezone(variables: Variables = ENVIRONMENT) -> ZoneInfo:
     """The project's time zone, `MP_TIMEZONE`, in which Mixpanel counts its days.
 
     Raises:
         ConfigurationError: the zone is unknown.
     """
-    name = _variable("MP_TIMEZONE") or "UTC"
+    name = variables["MP_TIMEZONE"] or "UTC"
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(
-            f"MP_TIMEZONE {name!r} is not a known time zone: use a name such as Europe/Berlin"
+            f"{variables.called('MP_TIMEZONE')} {name!r} is not a known time zone: use a name such as Europe/Berlin"
         ) from None
 
 
-def event_times() -> str:
+def event_times(variables: Variables = ENVIRONMENT) -> str:
     """What `time` of an event is, `MP_EVENT_TIMES`: utc, or project for the wall clock of `MP_TIMEZONE`.
 
     Raises:
         ConfigurationError: neither.
     """
-    return checked_event_times("MP_EVENT_TIMES", _variable("MP_EVENT_TIMES") or EVENT_TIMES[0])
+    return checked_event_times(variables.called("MP_EVENT_TIMES"), variables["MP_EVENT_TIMES"] or EVENT_TIMES[0])
 
 
 def checked_event_times(name: str, chosen: str) -> str:
@@ -227,23 +281,23 @@ def checked_event_times(name: str, chosen: str) -> str:
     return chosen
 
 
-def hash_salt() -> str:
+def hash_salt(variables: Variables = ENVIRONMENT) -> str:
     """What makes hashed properties hard to guess, `MP_HASH_SALT`: a secret; by default there is none."""
-    return _variable("MP_HASH_SALT")
+    return variables["MP_HASH_SALT"]
 
 
-def hourly_queries() -> int | None:
+def hourly_queries(variables: Variables = ENVIRONMENT) -> int | None:
     """The project's queries per hour, where they are known to differ from 60: `MP_HOURLY_QUERIES`.
 
     Raises:
         ConfigurationError: not a number from 1.
     """
-    return _count("MP_HOURLY_QUERIES")
+    return _count("MP_HOURLY_QUERIES", variables)
 
 
-def hourly_exports() -> int | None:
+def hourly_exports(variables: Variables = ENVIRONMENT) -> int | None:
     """The same for exports: `MP_HOURLY_EXPORTS`."""
-    return _count("MP_HOURLY_EXPORTS")
+    return _count("MP_HOURLY_EXPORTS", variables)
 
 
 def property_filter() -> PropertyFilter:
@@ -257,17 +311,18 @@ def property_filter() -> PropertyFilter:
     return PropertyFilter(include or None, _names("MP_EXCLUDE_PROPERTIES"), _names("MP_HASH_PROPERTIES"))
 
 
-def events_start_date() -> datetime.date:
+def events_start_date(variables: Variables = ENVIRONMENT) -> datetime.date:
     """The first partition of `mixpanel/events`: `MP_EVENTS_START_DATE`.
 
     Raises:
         ConfigurationError: not an ISO date.
     """
-    text = _variable("MP_EVENTS_START_DATE") or DEFAULT_EVENTS_START_DATE
+    text = variables["MP_EVENTS_START_DATE"] or DEFAULT_EVENTS_START_DATE
     try:
         return datetime.date.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(f"MP_EVENTS_START_DATE {text!r} is not a date: write it as 2024-01-31") from None
+        name = variables.called("MP_EVENTS_START_DATE")
+        raise ConfigurationError(f"{name} {text!r} is not a date: write it as 2024-01-31") from None
 
 
 def _names(variable: str) -> tuple[str, ...]:
@@ -281,10 +336,10 @@ def _names(variable: str) -> tuple[str, ...]:
         raise ConfigurationError(f'{variable} is no list of names: write it as ["$email", "$phone"]') from None
 
 
-def _count(variable: str) -> int | None:
-    text = _variable(variable)
+def _count(name: str, variables: Variables) -> int | None:
+    text = variables[name]
     if text and (not text.isdecimal() or int(text) < 1):
-        raise ConfigurationError(f"{variable} {text!r} is not a number of requests: write it as 240")
+        raise ConfigurationError(f"{variables.called(name)} {text!r} is not a number of requests: write it as 240")
     return int(text) if text else None
 
 
@@ -292,15 +347,53 @@ def _variable(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def _base_url(override: str, by_region: dict[str, str]) -> str:
-    configured = _variable(override)
-    if configured:
-        _check_url(override, configured)
-        return configured.rstrip("/")
-    region = (_variable("MP_REGION") or "us").lower()
-    if region not in by_region:
-        raise ConfigurationError(f"MP_REGION {region!r} is unknown: use one of {', '.join(by_region)}")
-    return by_region[region]
+def _project_id(variables: Variables) -> str:
+    project_id = variables["MP_PROJECT_ID"]
+    if not project_id.isdigit():
+        raise ConfigurationError(
+            f"{variables.called('MP_PROJECT_ID')} must be the project's number, as in its URL: digits only"
+        )
+    return project_id
+
+
+def _workspace_id(variables: Variables) -> str:
+    view = variables["MP_WORKSPACE_ID"]
+    if view and not (view.isascii() and view.isdigit()):
+        raise ConfigurationError(
+            f"{variables.called('MP_WORKSPACE_ID')} must be the number of a Data View, as in its URL: digits only"
+        )
+    return view
+
+
+def _query_url(variables: Variables) -> str:
+    return _own_url("MP_QUERY_URL", variables) or QUERY_URLS[_region(variables)]
+
+
+def _export_url(variables: Variables) -> str:
+    return _own_url("MP_EXPORT_URL", variables) or EXPORT_URLS[_region(variables)]
+
+
+def _app_url(variables: Variables) -> str:
+    return _own_url("MP_APP_URL", variables) or APP_URLS[_region(variables)]
+
+
+def _own_url(name: str, variables: Variables) -> str:
+    """The URL that replaces the region's; empty where the region tells."""
+    url = variables[name]
+    # A region that is the project's own says more of it than an address that is everybody's.
+    if not url or ("MP_REGION" in variables and name not in variables):
+        return ""
+    _check_url(variables.called(name), url)
+    return url.rstrip("/")
+
+
+def _region(variables: Variables) -> str:
+    region = (variables["MP_REGION"] or "us").lower()
+    if region not in QUERY_URLS:
+        raise ConfigurationError(
+            f"{variables.called('MP_REGION')} {region!r} is unknown: use one of {', '.join(QUERY_URLS)}"
+        )
+    return region
 
 
 def _check_url(setting: str, url: str) -> None:

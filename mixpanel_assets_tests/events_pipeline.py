@@ -20,7 +20,7 @@ from mixpanel_assets import partitions
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 
 SYNC, RETRY = "sync_recent_events", "retry_failed_event_ranges"
 FIRST = "2026-01-01"

@@ -14,8 +14,7 @@ from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.definitions import defs
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events.assets import EVENTS
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")

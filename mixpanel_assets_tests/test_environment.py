@@ -12,7 +12,7 @@ from mixpanel_assets.cli.main import run
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Population, Sandbox
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")

@@ -10,7 +10,7 @@ from mixpanel_assets import partitions
 from mixpanel_assets.runs.status import status
 from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.streams.days import days_between
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, defs, events_pipeline
 
 # Dagster's own in-process execution reads a property that it deprecates.
@@ -26,7 +26,7 @@ ALL = {
 
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
-    monkeypatch.setattr(partitions, "today", lambda: LAST)
+    monkeypatch.setattr(partitions, "today", lambda *_: LAST)
     with events_pipeline(tmp_path, monkeypatch) as pipeline:
         yield pipeline
 
@@ -118,7 +118,7 @@ def test_events_are_fresh_if_today_or_yesterday_is_loaded(
     pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch, today: str, *, fresh: bool
 ) -> None:
     pipeline.sync(FIRST, LAST)
-    monkeypatch.setattr(partitions, "today", lambda: today)
+    monkeypatch.setattr(partitions, "today", lambda *_: today)
     found = checked(pipeline)["events_fresh"]
     behind = int(today[-2:]) - int(LAST[-2:])
     assert (found.passed, found.severity) == (fresh, dg.AssetCheckSeverity.WARN)

@@ -17,8 +17,8 @@ from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking as event_sync
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import reports as event_reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.chunking import ChunkOrder, ChunkResult
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline

@@ -173,7 +173,7 @@ class TestRefusals:
         assert pipeline.asked() == []
 
     def test_a_day_in_the_future_is_refused(self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(partitions, "today", lambda: "2026-01-01")
+        monkeypatch.setattr(partitions, "today", lambda *_: "2026-01-01")
         assert "2026-01-02 is in the future" in pipeline.sync(FIRST, "2026-01-02").words
         assert pipeline.asked() == []
 

@@ -10,7 +10,7 @@ import pytest
 from mixpanel_assets import history
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.sandbox.faults import Fault
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.reports import owed_days
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 

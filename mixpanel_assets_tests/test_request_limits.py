@@ -163,9 +163,9 @@ class TestSize:
 
 
 def test_the_settings_reach_the_client() -> None:
-    names = RequestLimits.__dataclass_fields__
+    sevens: dict[str, Any] = dict.fromkeys(RequestLimits.__dataclass_fields__, 7)
     assert MixpanelResource()._limits() == RequestLimits()
-    assert MixpanelResource(**dict.fromkeys(names, 7))._limits() == RequestLimits(**dict.fromkeys(names, 7))
+    assert MixpanelResource(**sevens)._limits() == RequestLimits(**sevens)
 
 
 @pytest.mark.parametrize("ask", [page, events])

@@ -21,8 +21,8 @@ from mixpanel_assets.results import ParallelFetchResult
 from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.streams.days import days_between, split_date_range
 from mixpanel_assets.streams.events import reports as event_reports
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.fetch import save_export
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
 
@@ -36,7 +36,7 @@ DAYS = days_between(FIRST, LAST)
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
     """The server's today is the last of seven days, and so is the project's."""
-    monkeypatch.setattr(partitions, "today", lambda: LAST)
+    monkeypatch.setattr(partitions, "today", lambda *_: LAST)
     with events_pipeline(tmp_path, monkeypatch, today=lambda: LAST) as pipeline:
         yield pipeline
 
@@ -211,7 +211,7 @@ class TestNotThereYet:
     ) -> None:
         """Red when the whole chunk fails: hourly, for up to fourteen hours of each day."""
         monkeypatch.setenv("MP_TIMEZONE", "Pacific/Auckland")
-        monkeypatch.setattr(partitions, "today", lambda: days_after(LAST, ahead))
+        monkeypatch.setattr(partitions, "today", lambda *_: days_after(LAST, ahead))
         outcome = pipeline.sync(FIRST, days_after(LAST, ahead), chunk_days=30)
         assert outcome.success, outcome.words
         assert sorted(outcome.days) == DAYS
@@ -227,7 +227,7 @@ class TestNotThereYet:
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Red when the server is believed: a passing fault would leave days out for good, and those of other chunks."""
-        monkeypatch.setattr(partitions, "today", lambda: days_after(LAST, 30))
+        monkeypatch.setattr(partitions, "today", lambda *_: days_after(LAST, 30))
         last = days_after(LAST, 3)
         outcome = pipeline.sync(FIRST, last, chunk_days=8)
         assert not outcome.success
@@ -239,21 +239,21 @@ class TestNotThereYet:
         pipeline.sandbox.history_days = 0
         body = "Date range exceeds 9 days into the past"
         pipeline.sandbox.faults = [Fault("export", "status:403", body=body, from_date=LAST)]
-        monkeypatch.setattr(partitions, "today", lambda: LAST)
+        monkeypatch.setattr(partitions, "today", lambda *_: LAST)
         assert not pipeline.sync(LAST).success
 
     def test_today_alone_is_green_and_comes_when_it_exists(
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         today = days_after(LAST, 1)
-        monkeypatch.setattr(partitions, "today", lambda: today)
+        monkeypatch.setattr(partitions, "today", lambda *_: today)
         outcome = pipeline.sync(today)
         assert (outcome.success, outcome.days, pipeline.asked()) == (True, {}, [(today, today, 400)])
 
     def test_mp_says_it_in_one_line_and_ends_well(
         self, pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(partitions, "today", lambda: days_after(LAST, 1))
+        monkeypatch.setattr(partitions, "today", lambda *_: days_after(LAST, 1))
         capfd.readouterr()
         assert run(["fetch", "events", "--from", FIRST, "--to", days_after(LAST, 1), "-p", "--no-progress"]) == 0
         _, err = capfd.readouterr()
@@ -262,7 +262,7 @@ class TestNotThereYet:
 
 
 def test_both_edges_of_one_chunk(pipeline: EventsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitions, "today", lambda: days_after(LAST, 1))
+    monkeypatch.setattr(partitions, "today", lambda *_: days_after(LAST, 1))
     pipeline.sandbox.history_days = 4
     result = fetch_events(FIRST, days_after(LAST, 1), parallel=True, chunk_days=10)
     assert isinstance(result, ParallelFetchResult)

@@ -33,7 +33,7 @@ from mixpanel_assets.executor.event_log import run_instance
 from mixpanel_assets.executor.run_locks import RunLocks
 from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.executor.step_threads import StepThreads
-from mixpanel_assets.pools import POOL_CEILINGS, POOL_LIMITS
+from mixpanel_assets.pools import POOL_CEILINGS, POOL_LIMITS, of_all_projects
 
 
 class ThreadedExecutor(Executor):
@@ -94,9 +94,9 @@ class ThreadedExecutor(Executor):
     def _run_steps(
         self, held: ExitStack, locks: RunLocks | None, job_context: PlanExecutionContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        slots = held.enter_context(
-            PoolSlots(job_context.instance, job_context.dagster_run, self._pool_limits, self._pool_ceilings, locks)
-        )
+        pools = {step.pool for step in execution_plan.steps if step.pool}
+        limits, ceilings = of_all_projects(self._pool_limits, pools), of_all_projects(self._pool_ceilings, pools)
+        slots = held.enter_context(PoolSlots(job_context.instance, job_context.dagster_run, limits, ceilings, locks))
         with execution_plan.start(
             retry_mode=self._retries,
             max_concurrent=self._max_concurrent,

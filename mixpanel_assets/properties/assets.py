@@ -4,22 +4,20 @@ They fetch nothing: what is in the tables is counted where it lies, when the IO 
 counted, and how columns get names and types, is properties/'s.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import dagster as dg
 from pydantic import Field
 
 from mixpanel_assets.io_manager_keys import WAREHOUSE
+from mixpanel_assets.projects import THE_ENVIRONMENTS, CopiedProject
 from mixpanel_assets.properties.catalogue import COLUMNS, MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import EVENTS, PROFILES, Source
 from mixpanel_assets.reports import table_schemas
-from mixpanel_assets.storage.warehouse import SCHEMA
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
-from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
-PROFILE_PROPERTIES_KEY = dg.AssetKey([SCHEMA, PROFILES.catalogue])
-EVENT_PROPERTIES_KEY = dg.AssetKey([SCHEMA, EVENTS.catalogue])
+PROFILE_PROPERTIES_KEY = THE_ENVIRONMENTS.key(PROFILES.catalogue)
+EVENT_PROPERTIES_KEY = THE_ENVIRONMENTS.key(EVENTS.catalogue)
 
 _UNFOLD = Field(
     default=None,
@@ -53,52 +51,55 @@ class EventPropertiesConfig(dg.Config):
     memory_mb: int = _MEMORY
     event_views: list[str] = Field(
         default=[],
-        description="Events that get a view of their own, mixpanel.events_wide_<name>, from now on; [*]: all.",
+        description="Events that get a view of their own, events_wide_<name>, from now on; [*]: all.",
     )
 
 
-def _shown(source: Source) -> dict[str, Any]:
-    """The table behind the asset, for Dagster's catalog."""
-    return {
-        "dagster/table_name": f"{SCHEMA}.{source.catalogue}",
-        "dagster/column_schema": table_schemas.schema(COLUMNS),
-    }
+def property_assets(project: CopiedProject) -> list[dg.AssetsDefinition]:
+    """Both of a project."""
+    view = f"{project.schema}.{PROFILES.view}"
 
-
-@dg.asset(
-    key=PROFILE_PROPERTIES_KEY,
-    deps=[PROFILES_KEY],
-    io_manager_key=WAREHOUSE,
-    group_name="mixpanel",
-    kinds={"duckdb"},
-    tags={"personal_data": "true"},
-    metadata=_shown(PROFILES),
-    automation_condition=_AFTER_SYNC,
-    description=(
+    @_asset(
+        PROFILES,
+        project,
         "One row per property of the profiles: exact name, kinds of values, share of profiles, different values, "
-        "examples, and its column in the view mixpanel.profiles_wide, which is brought up to date with it."
-    ),
-)
-def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
-    """Order the catalogue and the view of profiles."""
-    return CatalogueOrder(PROFILES, unfold_nested=config.unfold_nested, memory_mb=config.memory_mb)
+        f"examples, and its column in the view {view}, which is brought up to date with it.",
+    )
+    def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
+        """Order the catalogue and the view of profiles."""
+        return CatalogueOrder(PROFILES, (), config.unfold_nested, config.memory_mb, project.schema)
 
+    view = f"{project.schema}.{EVENTS.view}"
 
-@dg.asset(
-    key=EVENT_PROPERTIES_KEY,
-    deps=[EVENTS_KEY],
-    io_manager_key=WAREHOUSE,
-    group_name="mixpanel",
-    kinds={"duckdb"},
-    tags={"personal_data": "true"},
-    metadata=_shown(EVENTS),
-    automation_condition=_AFTER_SYNC,
-    description=(
+    @_asset(
+        EVENTS,
+        project,
         "One row per property of the events, over all (event_name is NULL) and for each event name: exact name, kinds "
-        "of values, share of events, different values, examples, and its column in the view mixpanel.events_wide, "
-        "which is brought up to date with it. Only days that changed are counted again."
-    ),
-)
-def event_properties(config: EventPropertiesConfig) -> CatalogueOrder:
-    """Order the catalogue and the views of events."""
-    return CatalogueOrder(EVENTS, tuple(config.event_views), config.unfold_nested, config.memory_mb)
+        f"of values, share of events, different values, examples, and its column in the view {view}, "
+        "which is brought up to date with it. Only days that changed are counted again.",
+    )
+    def event_properties(config: EventPropertiesConfig) -> CatalogueOrder:
+        """Order the catalogue and the views of events."""
+        views = tuple(config.event_views)
+        return CatalogueOrder(EVENTS, views, config.unfold_nested, config.memory_mb, project.schema)
+
+    return [profile_properties, event_properties]
+
+
+def _asset(
+    source: Source, project: CopiedProject, description: str
+) -> Callable[[Callable[..., CatalogueOrder]], dg.AssetsDefinition]:
+    return dg.asset(
+        key=project.key(source.catalogue),
+        deps=[project.key(source.table)],
+        io_manager_key=project.called(WAREHOUSE),
+        group_name=project.group,
+        kinds={"duckdb"},
+        tags={"personal_data": "true"},
+        metadata={
+            "dagster/table_name": f"{project.schema}.{source.catalogue}",
+            "dagster/column_schema": table_schemas.schema(COLUMNS),
+        },
+        automation_condition=_AFTER_SYNC,
+        description=description,
+    )

@@ -19,7 +19,7 @@ from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.properties import counting, naming, statistics
 from mixpanel_assets.properties.sources import Source
 from mixpanel_assets.storage.columns import Column, create_table
-from mixpanel_assets.storage.warehouse import bound_memory, count, table_exists
+from mixpanel_assets.storage.warehouse import bound_memory, count, current_schema, table_exists
 
 COLUMNS_TABLE = "property_columns"
 # A property of events is current if it came within the newest days; old days keep those that have gone out of use.
@@ -70,9 +70,8 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source, memory_mb: int
         WarehouseError: the source was never synced.
     """
     if not table_exists(connection, source.table):
-        raise WarehouseError(
-            f"there is no table mixpanel.{source.table} yet: materialize mixpanel/{source.table} first"
-        )
+        table = f"{current_schema(connection)}.{source.table}"
+        raise WarehouseError(f"there is no table {table} yet: materialize the asset {source.table} first")
     bound_memory(connection, memory_mb)
     _create_tables(connection, source)
     counting.count_days(connection, source) if source.by_event else counting.count_rows(connection, source)

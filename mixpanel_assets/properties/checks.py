@@ -4,7 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from mixpanel_assets.properties.assets import EVENT_PROPERTIES_KEY, PROFILE_PROPERTIES_KEY
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.reports import markdown
 
 
@@ -33,10 +34,9 @@ def _steady(asset: dg.AssetKey, name: str) -> dg.AssetChecksDefinition:
     return check
 
 
-PROPERTY_CHECKS = [
-    _steady(PROFILE_PROPERTIES_KEY, "profile_properties_steady"),
-    _steady(EVENT_PROPERTIES_KEY, "event_properties_steady"),
-]
+def property_checks(project: CopiedProject) -> list[dg.AssetChecksDefinition]:
+    """Those of a project."""
+    return [_steady(project.key(source.catalogue), f"{source.catalogue}_steady") for source in SOURCES]
 
 
 def _said(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ def ensure_views(warehouse: Warehouse, source: Source) -> None:
             with warehouse.transaction() as connection:
                 publish(connection, CatalogueOrder(source))
     except (MixpanelAssetsError, duckdb.Error) as error:
-        warehouse.say(f"mixpanel.{source.view} was not made, the rows are stored: {one_line(str(error))}")
+        warehouse.say(f"{warehouse.schema}.{source.view} was not made, the rows are stored: {one_line(str(error))}")
 
 
 def _wanted(warehouse: Warehouse, source: Source) -> bool:
@@ -38,7 +38,7 @@ def _wanted(warehouse: Warehouse, source: Source) -> bool:
         rows = count(connection, f"select count(*) from {source.rows}")
     if rows > MOST_ROWS:
         warehouse.say(
-            f"mixpanel.{source.view} is not made yet, since {rows:,} rows take a while to catalogue: materialize "
-            f"mixpanel/{source.catalogue}"
+            f"{warehouse.schema}.{source.view} is not made yet, since {rows:,} rows take a while to catalogue: "
+            f"materialize the asset {source.catalogue}"
         )
     return 0 < rows <= MOST_ROWS

@@ -9,6 +9,7 @@ import duckdb
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
 from mixpanel_assets.properties.sources import PROFILES, Source, group
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.warehouse import count, table_exists
 
 
@@ -21,12 +22,14 @@ class CatalogueOrder:
         event_views: Events that get a view of their own from now on; `*`: all there are.
         unfold_nested: Nested values in the views as STRUCT (True) or JSON (False) from now on; None: as before.
         memory_mb: What DuckDB may use.
+        schema: Where.
     """
 
     source: Source
     event_views: tuple[str, ...] = ()
     unfold_nested: bool | None = None
     memory_mb: int = MEMORY_MB
+    schema: str = SCHEMA
 
     @property
     def table(self) -> str:

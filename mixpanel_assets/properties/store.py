@@ -25,7 +25,7 @@ def store(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, log: dg.
     catalogued = publish(connection, order)
     drift = catalogued.drift
     log.info(
-        f"mixpanel.{order.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
+        f"{order.schema}.{order.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
         f"{len(drift.retyped)} retyped; views: {', '.join(catalogued.views[:MOST_NAMES])}"
     )
     return {**_metadata(catalogued), "properties": dg.MetadataValue.md(_table(connection, order.source))}

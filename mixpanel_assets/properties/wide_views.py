@@ -63,7 +63,7 @@ def request_event_views(connection: duckdb.DuckDBPyConnection, events: Sequence[
     known = sorted(name for (name,) in rows.fetchall())
     unknown = sorted(set(events) - {*known, "*"})
     if unknown:
-        raise ConfigurationError(f"there is no event {unknown[0]!r} in mixpanel.events: event names are exact")
+        raise ConfigurationError(f"there is no event {unknown[0]!r} among those stored: event names are exact")
     wanted = known if "*" in events else list(events)
     named = {event for event, _ in _event_views(connection)}
     name_columns(connection, _EVENT_VIEWS, [event for event in wanted if event not in named])

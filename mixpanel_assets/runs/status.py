@@ -18,8 +18,7 @@ from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.budgets import Budget, budget
 from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
-from mixpanel_assets.streams.events.assets import EVENTS
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.owed import NoRecordError
 from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY

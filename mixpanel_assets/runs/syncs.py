@@ -30,7 +30,7 @@ from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
 from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.days import split_date_range
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.settings import EventsConfig
 from mixpanel_assets.streams.profiles.assets import PROFILES
 from mixpanel_assets.streams.profiles.settings import ProfilesConfig

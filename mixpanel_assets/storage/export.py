@@ -12,7 +12,8 @@ import duckdb
 from mixpanel_assets import private_files
 from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import ConfigurationError, WarehouseError
-from mixpanel_assets.storage.warehouse import SCHEMA, bound_memory
+from mixpanel_assets.settings import SCHEMA
+from mixpanel_assets.storage.warehouse import bound_memory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import duckdb
 
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.settings import DUCKDB_FILE
-from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse, lock_holder
+from mixpanel_assets.storage.warehouse import Warehouse, lock_holder
 
 # DuckDB shares a file within a process only between connections of one configuration, and nobody else has this one.
 _ALONE: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "mixpanel_assets renames the file"}
@@ -21,10 +21,11 @@ _ALONE: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": 
 
 def advised(warehouse: Warehouse) -> Warehouse:
     """The warehouse. One that its owner named like the schema stays as it is, and is said to be awkward."""
-    if warehouse.path.name.partition(".")[0].lower() == SCHEMA:
+    schema = warehouse.schema
+    if warehouse.path.name.partition(".")[0].lower() == schema:
         warehouse.say(
-            f"in {warehouse.path} tables are called {SCHEMA}.{SCHEMA}.profiles, and so on: DuckDB names a database "
-            f"after its file; another name for it, such as {DUCKDB_FILE}, makes that {SCHEMA}.profiles"
+            f"in {warehouse.path} tables are called {schema}.{schema}.profiles, and so on: DuckDB names a database "
+            f"after its file; another name for it, such as {DUCKDB_FILE}, makes that {schema}.profiles"
         )
     return warehouse
 
@@ -49,7 +50,9 @@ def under_present_name(warehouse: Warehouse, former: Path) -> Warehouse:
         except (OSError, WarehouseError) as error:
             warehouse.say(f"{former} keeps its former name: {error}")
             return warehouse
-    warehouse.say(f"{former} is called {present.name} from now on, so that DuckDB understands {SCHEMA}.profiles")
+    warehouse.say(
+        f"{former} is called {present.name} from now on, so that DuckDB understands {warehouse.schema}.profiles"
+    )
     return renamed
 
 

@@ -24,6 +24,8 @@ T = TypeVar("T")
 # A partial snapshot waits so long for its failed pages to be fetched; Mixpanel's session is gone long before.
 KEEP_SECONDS = 7 * 24 * 3600
 _CLAIM = ".run"
+# In it each further project of a code location has a folder like the one that it lies in.
+PROJECTS_FOLDER = "projects"
 
 
 def prepare(folder: Path) -> None:
@@ -50,9 +52,14 @@ def claimants(folder: Path) -> frozenset[str]:
     return frozenset(file.name.removesuffix(_CLAIM) for file in folder.glob(f"*{_CLAIM}"))
 
 
+def staged_folders(root: Path) -> list[Path]:
+    """The folders of a project's syncs, of all streams; none of another project."""
+    return [folder for folder in root.glob("*/*") if folder.parent.name != PROJECTS_FOLDER]
+
+
 def sweep(root: Path) -> None:
     """Delete staged folders that nothing has touched for `KEEP_SECONDS`."""
-    for folder in root.glob("*/*"):
+    for folder in staged_folders(root):
         try:
             if time.time() - folder.stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)

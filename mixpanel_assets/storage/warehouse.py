@@ -26,10 +26,10 @@ from mixpanel_assets import private_files
 from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.file_turns import our_turn
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.storage.read_copy import check_place, renew
 
-SCHEMA = "mixpanel"
 # A dashboard's query is over within this; a run waits as long with its rows safely staged.
 LOCK_WAIT_SECONDS = 60.0
 # Before the first request, a file that stays locked is more likely left open somewhere: say so soon.
@@ -46,7 +46,10 @@ _OPEN_OTHERWISE = re.compile(r"with a different configuration|unique file handle
 _AS_DAGSTER_DOES: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "dagster"}
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
-_TABLES = _SCHEMAS.replace("duckdb_schemas", "duckdb_tables") + " and table_name = ?"
+_TABLES = (
+    "select count(*) from duckdb_tables() "
+    "where database_name = current_database() and schema_name = current_schema() and table_name = ?"
+)
 _STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
 _STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
 _MOST_CHARACTERS = 1000
@@ -81,12 +84,14 @@ class Warehouse:
         say: Told, in a line, when a lock is waited for.
         read_copy: Where a copy for readers is swapped in after each transaction; None: nowhere.
         only_if_there: Never make the file: it was found under a name that a sync may take from it meanwhile.
+        schema: Where the tables are.
     """
 
     path: Path
     say: Say = lambda line: None
     read_copy: Path | None = None
     only_if_there: bool = False
+    schema: str = SCHEMA
 
     def check_ready(self) -> None:
         """Refuse a path that could not be published to, before anything is fetched for it.
@@ -115,7 +120,7 @@ class Warehouse:
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection in a transaction: committed at the end, rolled back on any error, always closed.
 
-        Its current schema is `mixpanel`: tables go by their bare names.
+        Its current schema is `schema`: tables go by their bare names.
 
         Raises:
             WarehouseError: the file cannot be opened or written; it holds what it held.
@@ -130,8 +135,8 @@ class Warehouse:
                 if is_new:
                     private_files.keep_to_owner(self.path)
                 connection.begin()
-                connection.execute(f"create schema if not exists {_schema_path(connection)}")
-                connection.execute(f"use {_schema_path(connection)}")
+                connection.execute(f"create schema if not exists {self._schema_path(connection)}")
+                connection.execute(f"use {self._schema_path(connection)}")
                 yield connection
                 if stop_requested().is_set():
                     raise Cancelled(f"cancelled before it was stored; {self.path} is as it was")
@@ -146,7 +151,7 @@ class Warehouse:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection for queries, its current schema `mixpanel`.
+        """A connection for queries, its current schema `schema`.
 
         Not read-only, so that it can share the file with a writer of this process.
         """
@@ -162,10 +167,17 @@ class Warehouse:
             yield None
             return
         with self._connection(LOCK_WAIT_SECONDS) as connection:
-            there = count(connection, _SCHEMAS, [SCHEMA]) > 0
+            there = count(connection, _SCHEMAS, [self.schema]) > 0
             if there:
-                connection.execute(f"use {_schema_path(connection)}")
+                connection.execute(f"use {self._schema_path(connection)}")
             yield connection if there else None
+
+    def _schema_path(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """The schema with its catalog. DuckDB names the catalog after the file, and in one called mixpanel.duckdb plain
+        `mixpanel` could mean either and is refused."""
+        [(catalog,)] = connection.execute("select current_database()").fetchall()
+        quoted = str(catalog).replace('"', '""')
+        return f'"{quoted}"."{self.schema}"'
 
     @contextmanager
     def _connection(self, wait_seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -271,8 +283,14 @@ def _close(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether `mixpanel.<table>` is there."""
-    return count(connection, _TABLES, [SCHEMA, table]) > 0
+    """Whether a table is there, in the connection's current schema."""
+    return count(connection, _TABLES, [table]) > 0
+
+
+def current_schema(connection: duckdb.DuckDBPyConnection) -> str:
+    """The schema whose tables go by their bare names."""
+    [(schema,)] = connection.execute("select current_schema()").fetchall()
+    return str(schema)
 
 
 def has_column(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> bool:
@@ -297,14 +315,6 @@ def bound_memory(connection: duckdb.DuckDBPyConnection, megabytes: int) -> None:
     connection.execute(f"set memory_limit = '{megabytes}MB'")
     # The order of rows means nothing here, and keeping it costs memory.
     connection.execute("set preserve_insertion_order = false")
-
-
-def _schema_path(connection: duckdb.DuckDBPyConnection) -> str:
-    """The schema with its catalog. DuckDB names the catalog after the file, and in one called mixpanel.duckdb plain
-    `mixpanel` could mean either and is refused."""
-    [(catalog,)] = connection.execute("select current_database()").fetchall()
-    quoted = str(catalog).replace('"', '""')
-    return f'"{quoted}".{SCHEMA}'
 
 
 def count(

@@ -14,10 +14,11 @@ import dagster as dg
 
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
+from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.reports import table_schemas
-from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
+from mixpanel_assets.resources import MixpanelResource, ProjectResources
 from mixpanel_assets.storage.columns import Column
-from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
+from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import Budget, keep_to
 from mixpanel_assets.streams.failures import one_line_errors
 from mixpanel_assets.streams.outcome import MISSING, Fetched, outcomes_of, refuse_nothing
@@ -103,9 +104,10 @@ class Sync:
 
 
 class Steps(ABC):
-    """What the ops of one stream do.
+    """What the ops of one stream do, for one project.
 
     Attributes:
+        project: Whose data.
         stream: Its name.
         pool: Limits its requests in flight, over all runs.
         names: Of its ops.
@@ -114,12 +116,18 @@ class Steps(ABC):
         reports: Whether an op after the IO manager tells what is stored.
     """
 
+    project: CopiedProject
     stream: str
     pool: str
     names: Names
     config: type[SyncConfig]
     plans_online: bool
     reports: bool
+
+    @property
+    def asset(self) -> dg.AssetKey:
+        """The asset that they are of."""
+        return self.project.key(self.stream)
 
     @abstractmethod
     def plan(self, sync: Sync, config: Any, warehouse: Warehouse) -> Planned:
@@ -157,8 +165,8 @@ class SyncOps:
         self._check = _check_op(steps)
         self._collect = _collect_op(steps)
 
-    def flow(self, report: dg.OpDefinition | None = None) -> Any:
-        """Compose them, within a graph."""
+    def flow(self, report: dg.OpDefinition | None = None, called: str = "report") -> Any:
+        """Compose them, within a graph, where they go by the names that they have in every project."""
         names = self.steps.names
         plan, units = self._plan.alias(names.plan.name)()
         fetched = units.map(self._fetch.alias(names.fetch.name)).collect()
@@ -166,7 +174,7 @@ class SyncOps:
             plan, owed = self._check.alias(names.check.name)(plan, fetched)
             fetched = owed.map(self._fetch.alias(names.fetch_again)).collect()
         collected = self._collect.alias(names.collect.name)(plan, fetched)
-        return collected if report is None else report(plan, *collected)
+        return collected if report is None else report.alias(called)(plan, *collected)
 
 
 def stream_asset(
@@ -176,7 +184,7 @@ def stream_asset(
     report: dg.OpDefinition | None = None,
     days: dg.PartitionsDefinition[str] | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset `mixpanel/<name>`.
+    """The asset `mixpanel/<name>`, or as the project has it.
 
     Args:
         ops: What it consists of.
@@ -185,7 +193,7 @@ def stream_asset(
         report: The op that tells what is stored; None: the collector does.
         days: Its partitions, a run of several of which is one sync.
     """
-    steps = ops.steps
+    steps, project = ops.steps, ops.steps.project
 
     @dg.config_mapping
     def flat_config(chosen: steps.config) -> dict[str, Any]:  # type: ignore[name-defined]  # the stream's own
@@ -193,15 +201,15 @@ def stream_asset(
 
     @dg.graph_asset(
         name=steps.stream,
-        key_prefix=SCHEMA,
+        key_prefix=project.key_prefix,
         config=flat_config,
-        group_name="mixpanel",
+        group_name=project.group,
         kinds={"mixpanel", "duckdb"},
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run() if days else None,
         tags={"personal_data": "true"},
         metadata={
-            "dagster/table_name": f"{SCHEMA}.{steps.stream}",
+            "dagster/table_name": f"{project.schema}.{steps.stream}",
             "dagster/column_schema": table_schemas.schema(columns),
         },
         description=description,
@@ -212,13 +220,24 @@ def stream_asset(
     return asset
 
 
-def _op(steps: Steps, step: Step, *, online: bool) -> Mapping[str, Any]:
-    name = f"{steps.names.definitions}{step.name}"
-    return {"name": name, "description": step.description, "pool": steps.pool if online else None}
+def _op(steps: Steps, step: Step, *resources: str, online: bool) -> Mapping[str, Any]:
+    """What an op is given. Its resources are named, since arguments would be the same ones in every project."""
+    return {
+        "name": steps.project.called(f"{steps.names.definitions}{step.name}"),
+        "description": step.description,
+        "pool": steps.project.called(steps.pool) if online else None,
+        "required_resource_keys": steps.project.resource_keys(*resources),
+    }
+
+
+def _sync(steps: Steps, context: dg.OpExecutionContext) -> Sync:
+    own = ProjectResources(context.resources, steps.project)
+    return Sync(context, own.staging.root, own.mixpanel)
 
 
 def _planned_outs(steps: Steps) -> Mapping[str, Any]:
-    return {"planned": dg.Out(io_manager_key=HANDLES), steps.names.unit: dg.DynamicOut(io_manager_key=HANDLES)}
+    handles = steps.project.called(HANDLES)
+    return {"planned": dg.Out(io_manager_key=handles), steps.names.unit: dg.DynamicOut(io_manager_key=handles)}
 
 
 def _hand_on(steps: Steps, planned: Planned) -> Iterator[dg.Output[Any] | dg.DynamicOutput[Order]]:
@@ -228,19 +247,18 @@ def _hand_on(steps: Steps, planned: Planned) -> Iterator[dg.Output[Any] | dg.Dyn
 
 
 def _plan_op(steps: Steps) -> dg.OpDefinition:
-    @dg.op(**_op(steps, steps.names.plan, online=steps.plans_online), out=_planned_outs(steps))
+    needed = _op(steps, steps.names.plan, "mixpanel", "staging", "warehouse", "history", online=steps.plans_online)
+
+    @dg.op(**needed, out=_planned_outs(steps))
     def plan(
         context: dg.OpExecutionContext,
         config: steps.config,  # type: ignore[name-defined]  # the stream's own
-        mixpanel: MixpanelResource,
-        staging: StagingResource,
-        warehouse: WarehouseResource,
-        history: HistoryResource,
     ) -> Iterator[Any]:
+        own = ProjectResources(context.resources, steps.project)
         with one_line_errors():
-            history.delete_old_runs(context)
-            stored = warehouse.open_for_sync(context.log)
-            planned = steps.plan(Sync(context, staging.root, mixpanel), config, stored)
+            own.history.delete_old_runs(context, steps.project)
+            stored = own.warehouse.open_for_sync(context.log, steps.project.schema)
+            planned = steps.plan(_sync(steps, context), config, stored)
             if planned.needs is not None:
                 keep_to(planned.needs, config.on_quota, context.log)
             yield from _hand_on(steps, planned)
@@ -249,12 +267,12 @@ def _plan_op(steps: Steps) -> dg.OpDefinition:
 
 
 def _fetch_op(steps: Steps) -> dg.OpDefinition:
-    @dg.op(**_op(steps, steps.names.fetch, online=True), out=dg.Out(io_manager_key=HANDLES))
-    def fetch(
-        context: dg.OpExecutionContext, order: Order, mixpanel: MixpanelResource, staging: StagingResource
-    ) -> dg.Output[Any]:
+    out = dg.Out(io_manager_key=steps.project.called(HANDLES))
+
+    @dg.op(**_op(steps, steps.names.fetch, "mixpanel", "staging", online=True), out=out)
+    def fetch(context: dg.OpExecutionContext, order: Order) -> dg.Output[Any]:
         with one_line_errors():
-            fetched = steps.fetch(Sync(context, staging.root, mixpanel), order)
+            fetched = steps.fetch(_sync(steps, context), order)
             if fetched.error is None:
                 context.log.info(f"{order.words}: {fetched.rows} {steps.stream}")
             else:
@@ -268,27 +286,22 @@ def _check_op(steps: Steps) -> dg.OpDefinition | None:
     if steps.names.check is None:
         return None
 
-    @dg.op(**_op(steps, steps.names.check, online=True), out=_planned_outs(steps))
-    def check(
-        context: dg.OpExecutionContext,
-        planned: Any,
-        fetched: list[Any],
-        mixpanel: MixpanelResource,
-        staging: StagingResource,
-    ) -> Iterator[Any]:
+    @dg.op(**_op(steps, steps.names.check, "mixpanel", "staging", online=True), out=_planned_outs(steps))
+    def check(context: dg.OpExecutionContext, planned: Any, fetched: list[Any]) -> Iterator[Any]:
         with one_line_errors():
-            yield from _hand_on(steps, steps.check(Sync(context, staging.root, mixpanel), planned, fetched))
+            yield from _hand_on(steps, steps.check(_sync(steps, context), planned, fetched))
 
     return check
 
 
 def _collect_op(steps: Steps) -> dg.OpDefinition:
-    settled = {"settled": dg.Out(io_manager_key=HANDLES)} if steps.reports else {}
+    project = steps.project
+    stored = dg.Out(io_manager_key=project.called(WAREHOUSE))
+    settled = {"settled": dg.Out(io_manager_key=project.called(HANDLES))} if steps.reports else {}
 
-    @dg.op(**_op(steps, steps.names.collect, online=False), out={**settled, "stored": dg.Out(io_manager_key=WAREHOUSE)})
-    def collect(
-        context: dg.OpExecutionContext, planned: Any, fetched: list[Any], staging: StagingResource
-    ) -> Iterator[dg.Output[Any]]:
+    @dg.op(**_op(steps, steps.names.collect, "staging", online=False), out={**settled, "stored": stored})
+    def collect(context: dg.OpExecutionContext, planned: Any, fetched: list[Any]) -> Iterator[dg.Output[Any]]:
+        staging = ProjectResources(context.resources, project).staging
         with one_line_errors():
             settled = steps.settle(context, staging.root, planned, fetched)
             for outcome in outcomes_of(settled):

@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.streams.budgets import Budget
 from mixpanel_assets.streams.settings import SyncConfig
 
@@ -22,7 +23,7 @@ class Owed:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """One kind of data.
+    """One kind of data, of one project.
 
     Attributes:
         name: Of the table and the asset.
@@ -34,11 +35,14 @@ class Stream:
         sync_job: Name of the job that the schedule starts.
         sync_description: What it does.
         retry_job: Name of the job that fetches only what failed.
+        retry_sensor: Name of the sensor that starts it.
         make_retry_job: Makes it, its steps run by an executor.
         schedule: Name of the hourly schedule.
         schedule_description: What it does, with `{days}` for how many days before today it fetches again.
         request: The run that it starts, by the number of those days.
         owed: What is to be fetched again, or why there is nothing to do.
+        project: Whose data.
+        of: The same kind of another project.
     """
 
     name: str
@@ -50,11 +54,14 @@ class Stream:
     sync_job: str
     sync_description: str
     retry_job: str
+    retry_sensor: str
     make_retry_job: Callable[[dg.ExecutorDefinition], dg.JobDefinition | UnresolvedAssetJobDefinition]
     schedule: str
     schedule_description: str
     request: Callable[[int], dg.RunRequest]
     owed: Callable[[dg.DagsterInstance, MixpanelClient], Owed | dg.SkipReason]
+    project: CopiedProject
+    of: Callable[[CopiedProject], "Stream"]
 
     @property
     def jobs(self) -> frozenset[str]:

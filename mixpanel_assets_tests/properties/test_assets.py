@@ -112,7 +112,7 @@ def test_before_any_sync_it_says_in_one_line_what_to_do(pipeline: Pipeline) -> N
     result = materialize(pipeline.instance, PROFILE_PROPERTIES_KEY)
     assert not result.success
     logs = "\n".join(entry.message for entry in pipeline.instance.all_logs(result.run_id))
-    assert "there is no table mixpanel.profiles yet: materialize mixpanel/profiles first" in logs
+    assert "there is no table mixpanel.profiles yet: materialize the asset profiles first" in logs
 
 
 def test_events_have_columns_and_views_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Asset checks of `mixpanel/events`: whether the stored days can be trusted.
+"""Asset checks of events: whether the stored days can be trusted.
 
 They compare the table with `event_days`, what each load said of its days, and with what Dagster calls materialized;
 they fetch nothing. A failed check fails the run, after the rows were stored.
@@ -12,9 +12,10 @@ import dagster as dg
 
 from mixpanel_assets import partitions
 from mixpanel_assets.errors import IncompleteSyncError
-from mixpanel_assets.resources import WarehouseResource
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.streams.events import reports, stored
-from mixpanel_assets.streams.events.graph import EVENTS_KEY
+from mixpanel_assets.streams.events.graph import TABLE
 from mixpanel_assets.streams.events.stored import StoredDay
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 
@@ -23,103 +24,95 @@ LEAST_SHARE = 0.25
 COMPARED_DAYS = 7
 _MOST_DAYS_NAMED = 20
 
-UNIQUE = dg.AssetCheckSpec(
-    "event_keys_unique",
-    asset=EVENTS_KEY,
-    blocking=True,
-    description="No two stored events of these days share a key.",
-)
-WHOLE = dg.AssetCheckSpec(
-    "event_days_whole",
-    asset=EVENTS_KEY,
-    blocking=True,
-    description="Every materialized day was loaded, and the table holds as many rows of it as its load stored.",
-)
-INSIDE = dg.AssetCheckSpec(
-    "events_inside_their_days",
-    asset=EVENTS_KEY,
-    blocking=True,
-    description="Every stored event lies in a day that was loaded.",
-)
-ACCEPTED = dg.AssetCheckSpec(
-    "events_accepted",
-    asset=EVENTS_KEY,
-    blocking=True,
-    description="Every row that came for these days is stored, none lies in rejected_rows.",
-)
-FRESH = dg.AssetCheckSpec(
-    "events_fresh",
-    asset=EVENTS_KEY,
-    description="Today or yesterday is loaded; if not, events are missing at the end (a warning).",
-)
-NOT_FEWER = dg.AssetCheckSpec(
-    "events_not_fewer",
-    asset=EVENTS_KEY,
-    description=(
+UNIQUE, WHOLE, INSIDE = "event_keys_unique", "event_days_whole", "events_inside_their_days"
+ACCEPTED, FRESH, NOT_FEWER = "events_accepted", "events_fresh", "events_not_fewer"
+# By name: what it says, and whether the run fails without it.
+_SAID = {
+    UNIQUE: ("No two stored events of these days share a key.", True),
+    WHOLE: ("Every materialized day was loaded, and the table holds as many rows of it as its load stored.", True),
+    INSIDE: ("Every stored event lies in a day that was loaded.", True),
+    ACCEPTED: ("Every row that came for these days is stored, none lies in rejected_rows.", True),
+    FRESH: ("Today or yesterday is loaded; if not, events are missing at the end (a warning).", False),
+    NOT_FEWER: (
         f"The last day that is over has no less than {LEAST_SHARE:.0%} of the events of the {COMPARED_DAYS} loaded "
-        "days before it (a warning)."
+        "days before it (a warning).",
+        False,
     ),
-)
+}
 
 
-# One step for all of them: each step opens the file, a quarter of a second.
-@dg.multi_asset_check(name="check_events", specs=[UNIQUE, WHOLE, INSIDE, ACCEPTED, FRESH, NOT_FEWER], can_subset=True)
-def events_checks(
-    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
-) -> Iterator[dg.AssetCheckResult]:
-    """The checks of `mixpanel/events`; if a blocking one fails, the step ends with what it says."""
+def events_checks(project: CopiedProject) -> dg.AssetChecksDefinition:
+    """The checks of a project's events; if a blocking one fails, the step ends with what it says."""
+    asset = project.key(TABLE)
+    specs = [
+        dg.AssetCheckSpec(name, asset=asset, blocking=blocking, description=description)
+        for name, (description, blocking) in _SAID.items()
+    ]
+
+    # One step for all of them: each step opens the file, a quarter of a second.
+    @dg.multi_asset_check(
+        name=project.called("check_events"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=project.resource_keys("warehouse"),
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        chosen = {key.name for key in context.selected_asset_check_keys}
+        results = [result for result in _results(context, project) if result.check_name in chosen]
+        yield from results
+        failed = [result for result in results if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR]
+        if failed:
+            # Dagster itself would only name the checks, in a stack trace.
+            words = "; ".join(result.description or "" for result in failed)
+            raise OneLineFailure(words, IncompleteSyncError.__name__)
+
+    return check
+
+
+def _results(context: dg.AssetCheckExecutionContext, project: CopiedProject) -> list[dg.AssetCheckResult]:
+    warehouse = ProjectResources(context.resources, project).warehouse
     with one_line_errors():
-        today = partitions.today()
-        with warehouse.open(context.log).reading() as connection:
+        today = partitions.today(project.variables)
+        with warehouse.open(context.log, project.schema).reading() as connection:
             first, last = _days(context)
             repeated = stored.repeated_keys(connection, first, last)
             differing = stored.differing_days(connection)
             outside = stored.rows_outside_their_days(connection)
             loaded = stored.stored(connection).days
-    absent = context.instance.get_materialized_partitions(EVENTS_KEY) - loaded.keys()
-    results = [
+    absent = context.instance.get_materialized_partitions(project.key(TABLE)) - loaded.keys()
+    return [
         _unique(repeated),
         _whole(sorted(absent.union(differing))),
         _inside(outside),
-        _accepted({day: loaded[day] for day in loaded if (first or day) <= day <= (last or day)}),
+        _accepted({day: loaded[day] for day in loaded if (first or day) <= day <= (last or day)}, project.schema),
         _fresh(loaded, today),
         _not_fewer(loaded, today),
     ]
-    chosen = {key.name for key in context.selected_asset_check_keys}
-    results = [result for result in results if result.check_name in chosen]
-    yield from results
-    failed = [result for result in results if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR]
-    if failed:
-        # Dagster itself would only name the checks, in a stack trace.
-        words = "; ".join(result.description or "" for result in failed)
-        raise OneLineFailure(words, IncompleteSyncError.__name__)
 
 
 def _unique(repeated: int) -> dg.AssetCheckResult:
     words = f"{repeated} rows repeat the key of another row" if repeated else "every key is there once"
     return dg.AssetCheckResult(
-        passed=not repeated, check_name=UNIQUE.name, description=words, metadata={"repeated_rows": repeated}
+        passed=not repeated, check_name=UNIQUE, description=words, metadata={"repeated_rows": repeated}
     )
 
 
 def _whole(wrong: list[str]) -> dg.AssetCheckResult:
     words = f"{len(wrong)} days are not as they were loaded: {_named(wrong)}" if wrong else "all days are whole"
     metadata = {"days": dg.MetadataValue.json(wrong[:_MOST_DAYS_NAMED])}
-    return dg.AssetCheckResult(passed=not wrong, check_name=WHOLE.name, description=words, metadata=metadata)
+    return dg.AssetCheckResult(passed=not wrong, check_name=WHOLE, description=words, metadata=metadata)
 
 
 def _inside(outside: int) -> dg.AssetCheckResult:
     words = f"{outside} rows lie in no day that was loaded" if outside else "every row lies in its day"
-    return dg.AssetCheckResult(
-        passed=not outside, check_name=INSIDE.name, description=words, metadata={"rows": outside}
-    )
+    return dg.AssetCheckResult(passed=not outside, check_name=INSIDE, description=words, metadata={"rows": outside})
 
 
-def _accepted(loaded: Mapping[str, StoredDay]) -> dg.AssetCheckResult:
+def _accepted(loaded: Mapping[str, StoredDay], schema: str) -> dg.AssetCheckResult:
     rows = sum(day.rejected for day in loaded.values())
-    words = reports.rejected_words(rows) if rows else "every row that came is stored"
+    words = reports.rejected_words(rows, schema) if rows else "every row that came is stored"
     return dg.AssetCheckResult(
-        passed=not rows, check_name=ACCEPTED.name, description=words, metadata={"rejected_rows": rows}
+        passed=not rows, check_name=ACCEPTED, description=words, metadata={"rejected_rows": rows}
     )
 
 
@@ -141,10 +134,8 @@ def _not_fewer(loaded: Mapping[str, StoredDay], today: str) -> dg.AssetCheckResu
     return _warning(NOT_FEWER, passed=loaded[last].rows >= usual * LEAST_SHARE, words=words)
 
 
-def _warning(check: dg.AssetCheckSpec, *, passed: bool, words: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=passed, check_name=check.name, severity=dg.AssetCheckSeverity.WARN, description=words
-    )
+def _warning(check: str, *, passed: bool, words: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=passed, check_name=check, severity=dg.AssetCheckSeverity.WARN, description=words)
 
 
 def _days(context: dg.AssetCheckExecutionContext) -> tuple[str | None, str | None]:

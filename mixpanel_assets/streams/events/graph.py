@@ -5,7 +5,7 @@ or not stored, as a whole; here some days may come and others not. So the rows a
 the last op says which days are materialized.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,8 +19,10 @@ from mixpanel_assets.client.served_days import Edge
 from mixpanel_assets.errors import ConfigurationError, IncompleteSyncError
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
-from mixpanel_assets.resources import WarehouseResource
-from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.resources import ProjectResources
+from mixpanel_assets.settings import Variables
+from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, reports
@@ -36,7 +38,8 @@ from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sy
 from mixpanel_assets.streams.outcome import outcomes_of
 from mixpanel_assets.streams.reports import timeline
 
-EVENTS_KEY = dg.AssetKey([SCHEMA, "events"])
+TABLE = "events"
+RETRY_JOB = "retry_failed_event_ranges"
 
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
@@ -44,7 +47,7 @@ _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 class _EventsSteps(Steps):
     """What the ops of events do."""
 
-    stream, pool = "events", EXPORT_POOL
+    stream, pool = TABLE, EXPORT_POOL
     config = EventsConfig
     plans_online = False
     reports = True
@@ -55,19 +58,22 @@ class _EventsSteps(Steps):
         unit="chunk",
     )
 
+    def __init__(self, project: CopiedProject) -> None:
+        self.project = project
+
     def plan(self, sync: Sync, config: EventsConfig, warehouse: Warehouse) -> Planned:
-        client, context = sync.client(config.on_quota), sync.context
-        query = replace(config.query(), source=client.events_source)
-        days = _owed_days(context, query, warehouse) if config.retry_failed_ranges else _days(context, query)
+        client, context, variables = sync.client(config.on_quota), sync.context, self.project.variables
+        query = replace(config.query(variables), source=client.events_source)
+        days = self._owed_days(context, query, warehouse) if config.retry_failed_ranges else self._days(context, query)
         chunks = _chunks(days, config.chunk_days)
         warehouse.check_ready()
         plan = EventsPlan(
             context.run_id,
             tuple(chunks),
             datetime.now(timezone.utc),
-            partitions.today(),
+            partitions.today(variables),
             config.max_removed_fraction,
-            config.zone(),
+            config.zone(variables),
         )
         taken = _take_over(context, plan, sync.staging, warehouse)
         delete_leftovers(context.instance, sync.staging)
@@ -84,11 +90,22 @@ class _EventsSteps(Steps):
         self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, fetched: Sequence[ChunkResult]
     ) -> Sequence[ChunkResult]:
         settled = chunking.settle(staging, plan, fetched)
-        _say_unserved(context, settled)
+        _say_unserved(context, settled, self.project.variables)
         return settled
 
-    def note_failed(self, context: dg.OpExecutionContext, settled: Sequence[ChunkResult]) -> None:
-        _note_failed(context, settled)
+    def note_failed(self, context: _Context, settled: Sequence[ChunkResult]) -> None:
+        """Leave word of the days that failed: for who fetches them again, and for Dagster, which shows a day as failed
+        that a failed run planned and did not materialize.
+        """
+        for metadata in reports.noted_failures(settled):
+            context.log_event(dg.AssetObservation(self.asset, description="some days did not come", metadata=metadata))
+        node = self.asset.to_python_identifier()
+        for first, last in chunking.failed_ranges(settled):
+            for day in days_between(first, last):
+                planned = dg.DagsterEvent.build_asset_materialization_planned_event(
+                    context.run.job_name, node, AssetMaterializationPlannedData(self.asset, partition=day)
+                )
+                context.instance.report_dagster_event(planned, context.run.run_id)
 
     def stage(
         self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, settled: Sequence[ChunkResult]
@@ -102,46 +119,111 @@ class _EventsSteps(Steps):
             plan.today,
             plan.max_removed_fraction,
             plan.zone,
+            self.project.schema,
         )
         return staged, {}
 
+    def report(
+        self, context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult]
+    ) -> Iterator[dg.Output[None]]:
+        """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
+        stored = self.stored(context)
+        settled = _without_refused(settled, stored)
+        days = chunking.stored_days(settled)
+        if chunking.failed_ranges(settled) or list(days) != _chosen_days(context):
+            self._report_each(context, planned, settled, stored)
+            return
+        for day, query in days.items():
+            context.add_asset_metadata(reports.day_metadata(stored.days[day], query), self.asset, partition_key=day)
+        drawn = timeline(outcomes_of(settled), "chunks", planned.started_at)
+        context.add_asset_metadata(drawn, self.asset, partition_key=max(days))
+        yield dg.Output(None, metadata=self._said(planned, settled, stored, days))
 
-_OPS = SyncOps(_EventsSteps())
+    def report_each(self, context: _Context, planned: EventsPlan, settled: list[ChunkResult]) -> None:
+        """Say which days are stored, in a run that is no asset's."""
+        stored = self.stored(context)
+        self._report_each(context, planned, _without_refused(settled, stored), stored)
 
+    def stored(self, context: _Context) -> StoredEvents:
+        """What the table says."""
+        warehouse = ProjectResources(context.resources, self.project).warehouse
+        with one_line_errors(), warehouse.open(context.log, self.project.schema).reading() as connection:
+            return stored_events(connection)
 
-_STORED = {"stored": dg.In(dg.Nothing)}
+    def _report_each(
+        self, context: _Context, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
+    ) -> None:
+        """One materialization for each day that came; the others are noted, and fail the run."""
+        days = chunking.stored_days(settled)
+        sync = self._said(planned, settled, stored, days)
+        last = max(days, default=None)
+        for day, query in days.items():
+            metadata = {**sync, **reports.day_metadata(stored.days[day], query)}
+            if day == last:
+                metadata |= timeline(outcomes_of(settled), "chunks", planned.started_at)
+            context.log_event(dg.AssetMaterialization(self.asset, partition=day, metadata=metadata))
+        self._note_too_old(context, settled)
+        failed = chunking.failed_ranges(settled)
+        if failed:
+            self.note_failed(context, settled)
+            raise _incomplete(settled, failed, self.project.called(RETRY_JOB))
+        if sync["rejected_rows"]:
+            # No check follows days that are reported one by one.
+            words = reports.rejected_words(sync["rejected_rows"], self.project.schema)
+            raise OneLineFailure(words, IncompleteSyncError.__name__)
 
+    def _said(
+        self, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents, days: Iterable[str]
+    ) -> dict[str, Any]:
+        return reports.sync_metadata(planned, settled, stored, days, f"{self.project.schema}.{TABLE}")
 
-@dg.op(ins=_STORED, out=dg.Out(dg.Nothing, is_required=False))
-def report(
-    context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult], warehouse: WarehouseResource
-) -> Iterator[dg.Output[None]]:
-    """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
-    stored = _stored(context, warehouse)
-    settled = _without_refused(settled, stored)
-    days = chunking.stored_days(settled)
-    if chunking.failed_ranges(settled) or list(days) != _chosen_days(context):
-        _report_each(context, planned, settled, stored)
-        return
-    for day, query in days.items():
-        context.add_asset_metadata(reports.day_metadata(stored.days[day], query), EVENTS_KEY, partition_key=day)
-    drawn = timeline(outcomes_of(settled), "chunks", planned.started_at)
-    context.add_asset_metadata(drawn, EVENTS_KEY, partition_key=max(days))
-    yield dg.Output(None, metadata=reports.sync_metadata(planned, settled, stored, days))
+    def _note_too_old(self, context: _Context, results: Sequence[ChunkResult]) -> None:
+        """Leave word of days that no sync can bring: what failed of them earlier is owed no more."""
+        ranges, _ = chunking.unserved_ranges(results, Edge.TOO_OLD)
+        if ranges:
+            metadata = reports.noted_too_old(ranges, results[0].ranges[0].query.source)
+            context.log_event(
+                dg.AssetObservation(self.asset, description="some days are not served", metadata=metadata)
+            )
 
+    def _days(self, context: dg.OpExecutionContext, query: EventsQuery) -> dict[str, EventsQuery]:
+        """The days that are chosen, each with what is asked of it.
 
-@dg.op(ins=_STORED, out=dg.Out(dg.Nothing))
-def report_each(
-    context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult], warehouse: WarehouseResource
-) -> None:
-    """Say which days are stored, in a run that is no asset's."""
-    stored = _stored(context, warehouse)
-    _report_each(context, planned, _without_refused(settled, stored), stored)
+        Raises:
+            ConfigurationError: no days are chosen, they are in the future, or a setting is wrong.
+        """
+        settings.events_start_date(self.project.variables)
+        today = partitions.today(self.project.variables)
+        chosen = _chosen_days(context)
+        if not chosen:
+            raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
+        if chosen[-1] > today:
+            raise ConfigurationError(f"{chosen[-1]} is in the future: the project's present day is {today}")
+        return dict.fromkeys(chosen, query)
 
+    def _owed_days(
+        self, context: dg.OpExecutionContext, query: EventsQuery, warehouse: Warehouse
+    ) -> dict[str, EventsQuery]:
+        """The days that failed, of those chosen or, with none chosen, all: each as it was asked for, but with what may
+        be kept now as well.
 
-def _stored(context: _Context, warehouse: WarehouseResource) -> StoredEvents:
-    with one_line_errors(), warehouse.open(context.log).reading() as connection:
-        return stored_events(connection)
+        Raises:
+            ConfigurationError: there are none, none is on record, or a setting is wrong.
+        """
+        settings.events_start_date(self.project.variables)
+        chosen = _chosen_days(context)
+        found = owed_days(context.instance, self.asset, warehouse, query.source)
+        asked = {
+            day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
+            for day, failed in found.items()
+            if (not chosen or day in chosen) and query.covers(failed)
+        }
+        if not asked:
+            asset = self.asset.to_user_string()
+            raise ConfigurationError(f"nothing to fetch again: no day of {asset} has failed since it last came")
+        for each in dict.fromkeys(asked.values()):
+            each.check()
+        return asked
 
 
 def _without_refused(settled: list[ChunkResult], stored: StoredEvents) -> list[ChunkResult]:
@@ -157,44 +239,6 @@ def _order(plan: EventsPlan, index: int, on_quota: str) -> Order:
         "to_date": chunk.to_date,
     }
     return Order(f"c{index:05d}", f"{chunk.from_date} to {chunk.to_date}", said, order, on_quota)
-
-
-def _days(context: dg.OpExecutionContext, query: EventsQuery) -> dict[str, EventsQuery]:
-    """The days that are chosen, each with what is asked of it.
-
-    Raises:
-        ConfigurationError: no days are chosen, they are in the future, or a setting is wrong.
-    """
-    settings.events_start_date()
-    today = partitions.today()
-    chosen = _chosen_days(context)
-    if not chosen:
-        raise ConfigurationError("no days are chosen: materialize partitions, e.g. --partition 2026-01-31")
-    if chosen[-1] > today:
-        raise ConfigurationError(f"{chosen[-1]} is in the future: the project's present day is {today}")
-    return dict.fromkeys(chosen, query)
-
-
-def _owed_days(context: dg.OpExecutionContext, query: EventsQuery, warehouse: Warehouse) -> dict[str, EventsQuery]:
-    """The days that failed, of those chosen or, with none chosen, all: each as it was asked for, but with what may be
-    kept now as well.
-
-    Raises:
-        ConfigurationError: there are none, none is on record, or a setting is wrong.
-    """
-    settings.events_start_date()
-    chosen = _chosen_days(context)
-    found = owed_days(context.instance, EVENTS_KEY, warehouse, query.source)
-    asked = {
-        day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
-        for day, failed in found.items()
-        if (not chosen or day in chosen) and query.covers(failed)
-    }
-    if not asked:
-        raise ConfigurationError("nothing to fetch again: no day of mixpanel/events has failed since it last came")
-    for each in dict.fromkeys(asked.values()):
-        each.check()
-    return asked
 
 
 def _chosen_days(context: _Context) -> list[str]:
@@ -234,50 +278,7 @@ def _take_over(
     return chunking.take_over(staging_root, planned, ended, days)
 
 
-def _report_each(context: _Context, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents) -> None:
-    """One materialization for each day that came; the others are noted, and fail the run."""
-    days = chunking.stored_days(settled)
-    sync = reports.sync_metadata(planned, settled, stored, days)
-    last = max(days, default=None)
-    for day, query in days.items():
-        metadata = {**sync, **reports.day_metadata(stored.days[day], query)}
-        if day == last:
-            metadata |= timeline(outcomes_of(settled), "chunks", planned.started_at)
-        context.log_event(dg.AssetMaterialization(EVENTS_KEY, partition=day, metadata=metadata))
-    _note_too_old(context, settled)
-    failed = chunking.failed_ranges(settled)
-    if failed:
-        _note_failed(context, settled)
-        raise _incomplete(settled, failed)
-    if sync["rejected_rows"]:
-        # No check follows days that are reported one by one.
-        raise OneLineFailure(reports.rejected_words(sync["rejected_rows"]), IncompleteSyncError.__name__)
-
-
-def _note_failed(context: _Context, results: Sequence[ChunkResult]) -> None:
-    """Leave word of the days that failed: for who fetches them again, and for Dagster, which shows a day as failed
-    that a failed run planned and did not materialize.
-    """
-    for metadata in reports.noted_failures(results):
-        context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days did not come", metadata=metadata))
-    node = EVENTS_KEY.to_python_identifier()
-    for first, last in chunking.failed_ranges(results):
-        for day in days_between(first, last):
-            planned = dg.DagsterEvent.build_asset_materialization_planned_event(
-                context.run.job_name, node, AssetMaterializationPlannedData(EVENTS_KEY, partition=day)
-            )
-            context.instance.report_dagster_event(planned, context.run.run_id)
-
-
-def _note_too_old(context: _Context, results: Sequence[ChunkResult]) -> None:
-    """Leave word of days that no sync can bring: what failed of them earlier is owed no more."""
-    ranges, _ = chunking.unserved_ranges(results, Edge.TOO_OLD)
-    if ranges:
-        metadata = reports.noted_too_old(ranges, results[0].ranges[0].query.source)
-        context.log_event(dg.AssetObservation(EVENTS_KEY, description="some days are not served", metadata=metadata))
-
-
-def _say_unserved(context: _Context, results: Sequence[ChunkResult]) -> None:
+def _say_unserved(context: _Context, results: Sequence[ChunkResult], variables: Variables) -> None:
     too_old, said = chunking.unserved_ranges(results, Edge.TOO_OLD)
     if too_old:
         context.log.warning(
@@ -287,30 +288,78 @@ def _say_unserved(context: _Context, results: Sequence[ChunkResult]) -> None:
     not_yet, said = chunking.unserved_ranges(results, Edge.NOT_YET)
     if not_yet:
         context.log.warning(
-            f"{reports.named(not_yet)}: does not exist yet for Mixpanel, left out ({said}): MP_TIMEZONE is "
-            f"{settings.timezone().key}; projects made since 2023 count their days in UTC"
+            f"{reports.named(not_yet)}: does not exist yet for Mixpanel, left out ({said}): "
+            f"{variables.called('MP_TIMEZONE')} is {settings.timezone(variables).key}; projects made since 2023 count "
+            "their days in UTC"
         )
 
 
-def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range]) -> OneLineFailure:
+def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range], retry_job: str) -> OneLineFailure:
     days = reports.named(failed)
     reason = next(result.error for result in results if result.error)
-    text = f"missing: {days}; the other days are stored; job retry_failed_event_ranges fetches them again ({reason})"
+    text = f"missing: {days}; the other days are stored; job {retry_job} fetches them again ({reason})"
     return OneLineFailure(text, IncompleteSyncError.__name__, reports.failures_metadata(results))
 
 
-def events_asset() -> dg.AssetsDefinition:
-    """The asset `mixpanel/events`, with the days that the environment says now."""
-    description = (
-        "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
-        "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
-        "deliver keep their rows, do not show as materialized, and are fetched by the job "
-        "retry_failed_event_ranges."
-    )
-    return stream_asset(_OPS, COLUMNS, description, report, partitions.event_days())
+class EventsOps:
+    """The ops of a project's events, and what is made of them."""
 
+    def __init__(self, project: CopiedProject) -> None:
+        self._project = project
+        self._steps = steps = _EventsSteps(project)
+        self._ops = SyncOps(steps)
 
-@dg.graph(description="Fetch only the days of events that failed and have not come since.")
-def failed_event_ranges() -> None:
-    """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
-    _OPS.flow(report_each)
+        after, needed = {"stored": dg.In(dg.Nothing)}, project.resource_keys("warehouse")
+
+        @dg.op(
+            name=project.called("report"),
+            ins=after,
+            out=dg.Out(dg.Nothing, is_required=False),
+            required_resource_keys=needed,
+        )
+        def report(
+            context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult]
+        ) -> Iterator[dg.Output[None]]:
+            """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
+            yield from steps.report(context, planned, settled)
+
+        @dg.op(
+            name=project.called("report_each"),
+            ins=after,
+            out=dg.Out(dg.Nothing),
+            required_resource_keys=needed,
+        )
+        def report_each(context: dg.OpExecutionContext, planned: EventsPlan, settled: list[ChunkResult]) -> None:
+            """Say which days are stored, in a run that is no asset's."""
+            steps.report_each(context, planned, settled)
+
+        self._report, self._report_each = report, report_each
+
+    def asset(self) -> dg.AssetsDefinition:
+        """The asset, with the days that the settings say now."""
+        description = (
+            "One row per event of the Mixpanel project; a partition is a day of its time zone. A row is keyed by "
+            "event, distinct_id, time and $insert_id: loading a day again replaces it. Days that Mixpanel did not "
+            "deliver keep their rows, do not show as materialized, and are fetched by the job "
+            f"{self._project.called(RETRY_JOB)}."
+        )
+        days = partitions.event_days(self._project.variables)
+        return stream_asset(self._ops, COLUMNS, description, self._report, days)
+
+    def retry_job(self, executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+        """The same flow for days that nobody has to choose: Dagster wants partitions for a run of the asset."""
+
+        @dg.graph(
+            name=self._project.called("failed_event_ranges"),
+            description="Fetch only the days of events that failed and have not come since.",
+        )
+        def failed_event_ranges() -> None:
+            self._ops.flow(self._report_each, "report_each")
+
+        return failed_event_ranges.to_job(
+            self._project.called(RETRY_JOB),
+            config=dg.RunConfig(ops={"plan": EventsConfig(retry_failed_ranges=True)}),
+            executor_def=executor,
+            tags=self._project.tags,
+            description="Fetch only the days of events that failed and have not come since. No partitions to choose.",
+        )

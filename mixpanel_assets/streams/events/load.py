@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import msgspec
 
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.columns import create_table
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
 from mixpanel_assets.storage.warehouse import bound_memory, count, has_column, table_exists
@@ -60,6 +61,7 @@ class StagedEvents:
         today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
         zone: Whose wall clock `time` shows; None: UTC's.
+        schema: Where the tables are.
     """
 
     root: Path
@@ -69,6 +71,7 @@ class StagedEvents:
     today: str = ""
     max_removed_fraction: float = 1.0
     zone: str | None = None
+    schema: str = SCHEMA
     table: ClassVar = TABLE
 
     def drop(self) -> None:

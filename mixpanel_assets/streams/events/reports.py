@@ -11,6 +11,7 @@ import dagster as dg
 
 from mixpanel_assets.client.served_days import Edge
 from mixpanel_assets.reports import table_schemas
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events.chunking import (
     ChunkResult,
@@ -30,7 +31,7 @@ _TOO_OLD = "too_old_date_ranges"
 
 
 def sync_metadata(
-    plan: EventsPlan, results: Sequence[ChunkResult], stored: StoredEvents, days: Iterable[str]
+    plan: EventsPlan, results: Sequence[ChunkResult], stored: StoredEvents, days: Iterable[str], table_name: str
 ) -> dict[str, Any]:
     """Metadata of one sync, the same for all its days."""
     loaded = [stored.days[day] for day in days if day in stored.days]
@@ -42,7 +43,7 @@ def sync_metadata(
         "rejected_rows": sum(day.rejected for day in loaded),
         "repaired_rows": sum(part.repaired for part in _parts(results)),
         "duration_seconds": round(seconds, 3),
-        "dagster/table_name": "mixpanel.events",
+        "dagster/table_name": table_name,
         "dagster/column_schema": table_schemas.schema(COLUMNS),
         "dagster/row_count": sum(day.rows for day in stored.days.values()),
     }
@@ -92,9 +93,9 @@ def day_metadata(day: StoredDay, query: EventsQuery) -> dict[str, Any]:
     }
 
 
-def rejected_words(rows: int) -> str:
+def rejected_words(rows: int, schema: str) -> str:
     """In a line, for whoever would take a sync with such rows for whole."""
-    return f"{rows} rows that came cannot be stored and lie in mixpanel.rejected_rows, with the reason"
+    return f"{rows} rows that came cannot be stored and lie in {schema}.{REJECTED_TABLE}, with the reason"
 
 
 def owed_days(instance: dg.DagsterInstance, asset: dg.AssetKey, source: str | None = None) -> dict[str, EventsQuery]:

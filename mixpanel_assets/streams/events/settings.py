@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mixpanel_assets import settings
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.budgets import check_choice
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.settings import PropertiesConfig, check_fraction
@@ -33,7 +34,7 @@ class EventsConfig(PropertiesConfig):
         ),
     )
 
-    def query(self) -> EventsQuery:
+    def query(self, variables: Variables = ENVIRONMENT) -> EventsQuery:
         check_choice(self.on_quota)
         check_fraction(self.max_removed_fraction)
         query = EventsQuery(
@@ -42,14 +43,17 @@ class EventsConfig(PropertiesConfig):
             self.kept(),
         )
         query.check()
-        self.zone()
+        self.zone(variables)
         return query
 
-    def zone(self) -> str | None:
+    def zone(self, variables: Variables = ENVIRONMENT) -> str | None:
         """The zone whose wall clock `time` shows; None: UTC's.
 
         Raises:
             ConfigurationError: the setting, or the environment's, is out of range.
         """
-        times = settings.event_times() if self.times is None else settings.checked_event_times("times", self.times)
-        return settings.timezone().key if times == "project" else None
+        if self.times is None:
+            times = settings.event_times(variables)
+        else:
+            times = settings.checked_event_times("times", self.times)
+        return settings.timezone(variables).key if times == "project" else None

@@ -4,7 +4,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mixpanel_assets.client.client import MixpanelClient
-from mixpanel_assets.storage.warehouse import SCHEMA
+from mixpanel_assets.projects import THE_ENVIRONMENTS, CopiedProject
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.snapshot.checks import snapshot_checks
 from mixpanel_assets.streams.snapshot.graph import snapshot_asset
@@ -15,7 +15,13 @@ from mixpanel_assets.streams.stream import Owed, Stream
 
 
 def as_stream(
-    stream: SnapshotStream, config: type[SnapshotConfig], *, pool: str, singular: str, description: str
+    stream: SnapshotStream,
+    config: type[SnapshotConfig],
+    *,
+    pool: str,
+    singular: str,
+    description: str,
+    project: CopiedProject = THE_ENVIRONMENTS,
 ) -> Stream:
     """The stream that has this asset.
 
@@ -25,10 +31,12 @@ def as_stream(
         pool: Limits the requests in flight over all runs.
         singular: One of its rows, as in `retry_failed_profile_pages`.
         description: Of the asset, for the catalog.
+        project: Whose data.
     """
-    key = dg.AssetKey([SCHEMA, stream.name])
-    asset = snapshot_asset(stream, config, pool=pool, description=description)
-    retry_job = f"retry_failed_{singular}_pages"
+    key = project.key(stream.name)
+    asset = snapshot_asset(stream, config, pool=pool, description=description, project=project)
+    sync_job, retry_job = project.called(f"sync_{stream.name}"), project.called(f"retry_failed_{singular}_pages")
+    schedule = project.called(f"hourly_{stream.name}_schedule")
 
     def make_retry_job(executor: dg.ExecutorDefinition) -> UnresolvedAssetJobDefinition:
         return dg.define_asset_job(
@@ -36,6 +44,7 @@ def as_stream(
             selection=dg.AssetSelection.assets(key),
             config=dg.RunConfig(ops={key.to_python_identifier(): config(retry_failed_pages=True)}),
             executor_def=executor,
+            tags=project.tags,
             description=f"Fetch only the {singular} pages that failed last time, and publish the complete snapshot.",
         )
 
@@ -52,16 +61,21 @@ def as_stream(
     return Stream(
         name=stream.name,
         key=key,
-        pool=pool,
+        pool=project.called(pool),
         config=config,
         asset=lambda: asset,
-        checks=snapshot_checks(stream, key, retry_job),
-        sync_job=f"sync_{stream.name}",
-        sync_description=f"Fetch all {stream.name}; what hourly_{stream.name}_schedule starts.",
+        checks=snapshot_checks(stream, project, retry_job),
+        sync_job=sync_job,
+        sync_description=f"Fetch all {stream.name}; what {schedule} starts.",
         retry_job=retry_job,
+        retry_sensor=project.called(f"retry_failed_{singular}_pages_sensor"),
         make_retry_job=make_retry_job,
-        schedule=f"hourly_{stream.name}_schedule",
-        schedule_description=f"Syncs mixpanel/{stream.name} every hour, unless a sync of it is under way.",
+        schedule=schedule,
+        schedule_description=f"Syncs {key.to_user_string()} every hour, unless a sync of it is under way.",
         request=lambda lookback_days: dg.RunRequest(),
         owed=owed,
+        project=project,
+        of=lambda other: as_stream(
+            stream, config, pool=pool, singular=singular, description=description, project=other
+        ),
     )

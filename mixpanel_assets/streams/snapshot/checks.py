@@ -13,7 +13,9 @@ import duckdb
 import msgspec
 
 from mixpanel_assets.errors import IncompleteSyncError
-from mixpanel_assets.resources import WarehouseResource
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.resources import ProjectResources
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
@@ -26,15 +28,21 @@ COMPARED_SYNCS = 5
 _Metadata = dict[str, Any]
 
 
-def snapshot_checks(stream: SnapshotStream, asset: dg.AssetKey, retry_job: str) -> dg.AssetChecksDefinition:
+def snapshot_checks(stream: SnapshotStream, project: CopiedProject, retry_job: str) -> dg.AssetChecksDefinition:
     """The checks of a stream's asset; if it is incomplete, the step ends with what that check says."""
-    checks = _Checks(stream, asset, retry_job)
+    checks = _Checks(stream, project.key(stream.name), retry_job, f"{project.schema}.{REJECTED_TABLE}")
 
     # One step for all of them: each step would cost a sync a tenth of a second.
-    @dg.multi_asset_check(name=f"check_{stream.name}", specs=checks.specs(), can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.AssetCheckResult]:
+    @dg.multi_asset_check(
+        name=project.called(f"check_{stream.name}"),
+        specs=checks.specs(),
+        can_subset=True,
+        required_resource_keys=project.resource_keys("warehouse"),
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        warehouse = ProjectResources(context.resources, project).warehouse
         metadata = checks.sync_metadata(context)
-        with one_line_errors(), warehouse.open(context.log).reading() as connection:
+        with one_line_errors(), warehouse.open(context.log, project.schema).reading() as connection:
             results = checks.results(connection, metadata, checks.earlier_counts(context, metadata))
         chosen = {key.name for key in context.selected_asset_check_keys}
         yield from (result for result in results if result.check_name in chosen)
@@ -51,6 +59,7 @@ class _Checks:
     stream: SnapshotStream
     asset: dg.AssetKey
     retry_job: str
+    rejected_table: str
 
     def specs(self) -> Sequence[dg.AssetCheckSpec]:
         rows = self.stream.name
@@ -159,7 +168,7 @@ class _Checks:
             pages = ", ".join(str(page) for page in failed)
             words.append(f"{len(failed)} of {metadata['total_pages']} pages are missing: {pages}")
         if metadata.get("rejected_rows"):
-            words.append(f"{metadata['rejected_rows']} rows are no {rows} and lie in mixpanel.rejected_rows")
+            words.append(f"{metadata['rejected_rows']} rows are no {rows} and lie in {self.rejected_table}")
         reported, came = metadata.get("total_reported"), metadata["fetched_rows"] - metadata[f"duplicate_{rows}"]
         if not words and reported is not None and came + metadata.get(f"tolerated_missing_{rows}", 0) < reported:
             words.append(f"{reported} {rows} were reported, {came} different ones came, none was removed: sync again")

@@ -14,7 +14,8 @@ import dagster as dg
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.leftovers import delete_leftovers
-from mixpanel_assets.storage.warehouse import SCHEMA, Warehouse
+from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.owed import NoRecordError
@@ -36,17 +37,18 @@ class SnapshotPlan:
 
 
 def snapshot_asset(
-    stream: SnapshotStream, config: type[SnapshotConfig], *, pool: str, description: str
+    stream: SnapshotStream, config: type[SnapshotConfig], *, pool: str, description: str, project: CopiedProject
 ) -> dg.AssetsDefinition:
-    """The asset `mixpanel/<name>`.
+    """The asset `mixpanel/<name>`, or as another project has it.
 
     Args:
         stream: What is fetched.
         config: Its settings.
         pool: Limits the requests in flight over all runs.
         description: For the catalog.
+        project: Whose data.
     """
-    return stream_asset(SyncOps(_SnapshotSteps(stream, config, pool)), stream.table_columns, description)
+    return stream_asset(SyncOps(_SnapshotSteps(stream, config, pool, project)), stream.table_columns, description)
 
 
 class _SnapshotSteps(Steps):
@@ -55,9 +57,8 @@ class _SnapshotSteps(Steps):
     plans_online = True
     reports = False
 
-    def __init__(self, of: SnapshotStream, config: type[SnapshotConfig], pool: str) -> None:
-        self.of, self.config, self.pool, self.stream = of, config, pool, of.name
-        self.asset = dg.AssetKey([SCHEMA, of.name])
+    def __init__(self, of: SnapshotStream, config: type[SnapshotConfig], pool: str, project: CopiedProject) -> None:
+        self.of, self.config, self.pool, self.project, self.stream = of, config, pool, project, of.name
         self.names = Names(
             plan=Step("metadata", "Fetch page 0, and order one fetch per further page."),
             fetch=Step("fetch_page", "Fetch one page into a staged file."),
@@ -124,6 +125,7 @@ class _SnapshotSteps(Steps):
             complete=snapshots.is_complete(settled),
             total=snapshots.expected_total(snapshot, settled),
             max_removed_fraction=chosen.max_removed_fraction,
+            schema=self.project.schema,
         )
         # Output(data_version=...) would warn in every run that it is beta.
         context.set_data_version(self.asset, reports.data_version(settled))

@@ -18,6 +18,7 @@ import duckdb
 
 from mixpanel_assets.client.property_filter import PROFILE_ID
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.columns import create_table
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
@@ -48,6 +49,7 @@ class StagedSnapshot:
         complete: Whether they are all pages with all rows that were due, none set aside.
         total: Rows that there should be, None if the server does not say.
         max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
+        schema: Where the tables are.
     """
 
     stream: SnapshotStream
@@ -58,6 +60,7 @@ class StagedSnapshot:
     complete: bool
     total: int | None
     max_removed_fraction: float
+    schema: str = SCHEMA
 
     @property
     def table(self) -> str:

@@ -25,7 +25,9 @@ def store(
         WarehouseError: they must not be stored.
     """
     rows, published = staged.stream.name, publish(connection, staged)
-    log.info(f"mixpanel.{rows} holds {published.rows} {rows}: {published.added} new, {published.removed} removed")
+    log.info(
+        f"{staged.schema}.{rows} holds {published.rows} {rows}: {published.added} new, {published.removed} removed"
+    )
     if published.missing and not staged.failed:
         log.warning(f"{published.missing} of {staged.total or 'the'} {rows} did not come, so that none was removed")
     if published.newer:
