@@ -13,9 +13,8 @@ from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets.streams.events import same_event, stored
-from mixpanel_assets.streams.events.load import StagedEvents
 from mixpanel_assets.streams.events.query import EventsQuery
-from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult, StagedEvents
 from mixpanel_assets.streams.events.stored import StoredDay
 
 DAY, NEXT = "2026-01-01", "2026-01-02"

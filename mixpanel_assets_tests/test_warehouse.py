@@ -16,7 +16,8 @@ import pytest
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.stopping import stoppable
 from mixpanel_assets.storage import warehouse as database
-from mixpanel_assets.storage.warehouse import Warehouse, _explained, compression, count, table_exists
+from mixpanel_assets.storage.duckdb_errors import explained
+from mixpanel_assets.storage.warehouse import Warehouse, compression, count, table_exists
 
 
 def make(path: Path) -> Path:
@@ -190,7 +191,7 @@ def test_a_new_file_appears_without_leftovers(tmp_path: Path) -> None:
     ids=["POSIX", "Windows", "no holder"],
 )
 def test_who_holds_a_lock(text: str, holder: str) -> None:
-    message = str(_explained(duckdb.IOException(f"IO Error: {text}"), Path("x")))
+    message = str(explained(duckdb.IOException(f"IO Error: {text}"), Path("x")))
     assert message.startswith(f"x is held by {holder}: close it there and sync again")
 
 
@@ -218,6 +219,7 @@ def test_threads_open_and_close_the_file_as_they_please(tmp_path: Path) -> None:
 _PUBLISH = """
 import sys
 from pathlib import Path
+from mixpanel_assets.storage.duckdb_errors import explained
 from mixpanel_assets.storage.warehouse import Warehouse
 with Warehouse(Path(sys.argv[1])).transaction() as connection:
     connection.execute("update t set n = n + 1")

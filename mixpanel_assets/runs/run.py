@@ -20,14 +20,13 @@ from dagster_shared.error import SerializableErrorInfo
 import mixpanel_assets.errors
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelAssetsError, error_of
 from mixpanel_assets.io_manager_keys import WAREHOUSE
+from mixpanel_assets.streams.outcome import MISSING
 
 Metadata = Mapping[str, Any]
 Say = Callable[[int, str], None]
 _LOCATION = "mixpanel_assets.definitions"
-# How the executor's word on a cancel begins.
-CANCELLED = "Cancelled: "
 # What the end of a run says again: pages that failed have had their line, and so have steps that others wait for.
-_TOLD_OTHERWISE = ("missing from this sync: ", "Dependencies for step ")
+_TOLD_OTHERWISE = (MISSING, "Dependencies for step ")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def run_asset(
         # While it iterates, Dagster keeps Ctrl-C for the executor, which ends the run.
         for event in execute_run_iterator(job, run, instance):
             _note(event, report, on_output)
-            if event.is_engine_event and (event.message or "").startswith(CANCELLED):
+            if event.is_engine_event and "steps_interrupted" in event.engine_event_data.metadata:
                 say(logging.WARNING, f"{event.message} Ctrl-C again ends it at once.")
     except dg.DagsterExecutionInterruptedError:
         raise _cancelled(report) from None

@@ -32,6 +32,14 @@ class Column:
 SYNCED_AT = Column("synced_at", "TIMESTAMPTZ", "When this row was asked for.", nullable=False)
 
 
+def is_newer(stored: str, staged: str) -> str:
+    """SQL for: what is stored was asked for later than what comes now, and stays. Both are instants in SQL.
+
+    What lies in the future a wrong clock has written, and would be newer for ever.
+    """
+    return f"({stored} > {staged} and {stored} <= now())"
+
+
 def create_table(
     connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Column], later: Sequence[Column] = ()
 ) -> None:

@@ -13,7 +13,8 @@ import duckdb
 
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.settings import DUCKDB_FILE
-from mixpanel_assets.storage.warehouse import Warehouse, lock_holder
+from mixpanel_assets.storage.duckdb_errors import lock_holder
+from mixpanel_assets.storage.warehouse import Warehouse
 
 # DuckDB shares a file within a process only between connections of one configuration, and nobody else has this one.
 _ALONE: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "mixpanel_assets renames the file"}

@@ -10,6 +10,9 @@ part                         of profiles: the group; NULL for users
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import duckdb
 
 from mixpanel_assets.storage.warehouse import has_column
@@ -32,4 +35,31 @@ def create_rejected_rows(connection: duckdb.DuckDBPyConnection) -> None:
         f"update {REJECTED_TABLE} set stored = reason like 'stored with %', "
         "from_day = try_cast(split_part(source, ' to ', 1) as date), "
         "to_day = try_cast(split_part(source, ' to ', 2) as date)"
+    )
+
+
+def add_rejected_rows(
+    connection: duckdb.DuckDBPyConnection, files: Iterable[Path], longest: int, **same: object
+) -> None:
+    """Add what lies in staged files, JSON lines with `row`, `reason`, `text`, and perhaps `source` and `stored`.
+
+    Args:
+        connection: In the caller's transaction.
+        files: The files.
+        longest: Bytes of the longest line there may be.
+        same: The columns that have one value for all of them.
+    """
+    own = {
+        "source": "source",
+        "row_number": "row",
+        "reason": "reason",
+        "row": "text",
+        "stored": "coalesce(stored, false)",
+        **{name: f"${name}" for name in same},
+    }
+    connection.execute(
+        f"insert into {REJECTED_TABLE} ({', '.join(own)}) select {', '.join(own.values())} "
+        "from read_json($files, format = 'newline_delimited', maximum_object_size = $longest, columns = "
+        "{source: 'VARCHAR', row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR', stored: 'BOOLEAN'})",
+        {"files": list(map(str, files)), "longest": longest, **same},
     )

@@ -23,11 +23,11 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from mixpanel_assets import private_files
-from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.file_turns import our_turn
 from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.stopping import stop_requested
+from mixpanel_assets.storage.duckdb_errors import explained, lock_holder
 from mixpanel_assets.storage.read_copy import check_place, renew
 
 # A dashboard's query is over within this; a run waits as long with its rows safely staged.
@@ -38,13 +38,8 @@ _LOCK_POLL_SECONDS = 0.2
 _TURN_POLL_SECONDS = 0.5
 # Each holds some 30 MB while it inserts.
 _MOST_THREADS = 4
-# What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
-_LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
-# What DuckDB says of connections of one process. They are no lock, and end like one.
-_OPEN_OTHERWISE = re.compile(r"with a different configuration|unique file handle conflict", re.IGNORECASE)
 # How dagster-duckdb's resource opens a file; DuckDB shares one only with connections that were opened alike.
 _AS_DAGSTER_DOES: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "dagster"}
-_LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = (
     "select count(*) from duckdb_tables() "
@@ -52,8 +47,6 @@ _TABLES = (
 )
 _STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
 _STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
-_MOST_CHARACTERS = 1000
-_NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 
 
 @dataclass
@@ -189,7 +182,7 @@ class Warehouse:
             try:
                 yield connection
             except duckdb.Error as error:
-                raise _explained(error, self.path) from error
+                raise explained(error, self.path) from error
             finally:
                 _close(connection)
 
@@ -269,7 +262,7 @@ class Warehouse:
             except duckdb.Error as error:
                 holder = lock_holder(error)
                 if holder is None or time.monotonic() >= deadline:
-                    raise _explained(error, self.path) from None
+                    raise explained(error, self.path) from None
                 if not told:
                     self.say(f"{self.path} is held by {holder}; waiting up to {wait_seconds:.0f} s for it")
                     told = True
@@ -323,33 +316,6 @@ def count(
     """The single number that a query returns."""
     [(number,)] = connection.execute(query, parameters).fetchall()
     return int(number)
-
-
-def lock_holder(error: duckdb.Error) -> str | None:
-    """Who has the file open, if that is why DuckDB refused it."""
-    text = str(error)
-    if _OPEN_OTHERWISE.search(text):
-        return "another connection of this process"
-    if not _LOCKED.search(text):
-        return None
-    found = _LOCK_HOLDER.search(text)
-    return f"process {found['pid']} ({Path(found['program']).name})" if found else "another process"
-
-
-def _explained(error: duckdb.Error, path: Path) -> WarehouseError:
-    text = one_line(str(error), _MOST_CHARACTERS)  # It may quote rows.
-    holder = lock_holder(error)
-    if holder is not None:
-        return WarehouseError(f"{path} is held by {holder}: close it there and sync again; the table is as it was")
-    if "orrupt" in text:
-        return WarehouseError(f"{path} is damaged: restore it, or move it away and sync anew: {text}")
-    if "not a valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
-        return WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
-    if _NO_ROOM.search(text):
-        return WarehouseError(f"cannot write {path}, which is as it was: free space, then sync again: {text}")
-    if isinstance(error, duckdb.IOException):
-        return WarehouseError(f"cannot use {path}, which is as it was: {text}")
-    return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")
 
 
 def _connected_to_file(path: Path) -> duckdb.DuckDBPyConnection:

@@ -11,13 +11,13 @@ from datetime import date
 import dagster as dg
 
 from mixpanel_assets import partitions
-from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
+from mixpanel_assets.streams.checks import tell, warning
 from mixpanel_assets.streams.events import reports, stored
 from mixpanel_assets.streams.events.graph import TABLE
 from mixpanel_assets.streams.events.stored import StoredDay
-from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
+from mixpanel_assets.streams.failures import one_line_errors
 
 # Weekends of an office product have a third of the events of its working days.
 LEAST_SHARE = 0.25
@@ -57,14 +57,7 @@ def events_checks(project: CopiedProject) -> dg.AssetChecksDefinition:
         required_resource_keys=project.resource_keys("warehouse"),
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        chosen = {key.name for key in context.selected_asset_check_keys}
-        results = [result for result in _results(context, project) if result.check_name in chosen]
-        yield from results
-        failed = [result for result in results if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR]
-        if failed:
-            # Dagster itself would only name the checks, in a stack trace.
-            words = "; ".join(result.description or "" for result in failed)
-            raise OneLineFailure(words, IncompleteSyncError.__name__)
+        yield from tell(context, specs, _results(context, project))
 
     return check
 
@@ -119,23 +112,19 @@ def _accepted(loaded: Mapping[str, StoredDay], schema: str) -> dg.AssetCheckResu
 def _fresh(loaded: Collection[str], today: str) -> dg.AssetCheckResult:
     newest = max(loaded, default=None)
     if newest is None:
-        return _warning(FRESH, passed=False, words="no day was ever loaded")
+        return warning(FRESH, "no day was ever loaded", passed=False)
     behind = (date.fromisoformat(today) - date.fromisoformat(newest)).days
-    return _warning(FRESH, passed=behind <= 1, words=f"the newest loaded day is {newest}, {behind} days ago")
+    return warning(FRESH, f"the newest loaded day is {newest}, {behind} days ago", passed=behind <= 1)
 
 
 def _not_fewer(loaded: Mapping[str, StoredDay], today: str) -> dg.AssetCheckResult:
     *before, last = [None, *(day for day in sorted(loaded) if day < today)][-COMPARED_DAYS - 1 :]
     compared = [loaded[day].rows for day in before if day is not None]
     if last is None or not compared:
-        return _warning(NOT_FEWER, passed=True, words="no days to compare yet")
+        return warning(NOT_FEWER, "no days to compare yet", passed=True)
     usual = statistics.median(compared)
     words = f"{loaded[last].rows} events on {last}; the {len(compared)} loaded days before have {usual:g} (median)"
-    return _warning(NOT_FEWER, passed=loaded[last].rows >= usual * LEAST_SHARE, words=words)
-
-
-def _warning(check: str, *, passed: bool, words: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=passed, check_name=check, severity=dg.AssetCheckSeverity.WARN, description=words)
+    return warning(NOT_FEWER, words, passed=loaded[last].rows >= usual * LEAST_SHARE)
 
 
 def _days(context: dg.AssetCheckExecutionContext) -> tuple[str | None, str | None]:

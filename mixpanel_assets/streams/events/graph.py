@@ -27,10 +27,10 @@ from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking, reports
 from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan, Range
-from mixpanel_assets.streams.events.load import StagedEvents
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.settings import EventsConfig
+from mixpanel_assets.streams.events.staged import StagedEvents
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredEvents, loaded_at
 from mixpanel_assets.streams.events.stored import stored as stored_events
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors

@@ -10,23 +10,20 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
 
-from mixpanel_assets.settings import SCHEMA
-from mixpanel_assets.storage.columns import create_table
-from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
+from mixpanel_assets.storage.columns import create_table, is_newer
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import bound_memory, count, has_column, table_exists
 from mixpanel_assets.streams.events import missing, same_event
 from mixpanel_assets.streams.events.columns import MAX_LINE_BYTES
 from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.same_event import KEY_HASH
-from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult, StagedEvents
 from mixpanel_assets.streams.events.stored import COLUMNS, DAY, DAYS_TABLE, TABLE
 from mixpanel_assets.streams.events.wall_clock import instant
 
@@ -34,8 +31,6 @@ from mixpanel_assets.streams.events.wall_clock import instant
 _MEMORY_MB = 400
 _STAGED_DAYS = "(select day from staged_days)"
 _ROWS_BY_DAY = f"select day, count(*) as rows from {TABLE} group by all"
-# Stored by a load that was asked for later. What lies in the future a wrong clock wrote, and would be newer for ever.
-_NEWER = "{stored}.synced_at > {staged}.synced_at and {stored}.synced_at <= now()"
 _REASON = """
     case when event_time is null then 'no readable time'
          when day not between from_day and to_day then 'outside the days asked for' end
@@ -46,38 +41,6 @@ _REJECTED_BY_DAY = f"""
     select from_day as day, synced_at, count(*) as rows from {REJECTED_TABLE}
     where asset = 'events' and not stored group by all
     """
-
-
-@dataclass(frozen=True)
-class StagedEvents:
-    """Ranges that came, and where they lie.
-
-    Attributes:
-        root: The staging folder.
-        ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
-            served.
-        failed: The ranges that did not come.
-        unserved: The ranges that the server does not serve.
-        today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
-        max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
-        zone: Whose wall clock `time` shows; None: UTC's.
-        schema: Where the tables are.
-    """
-
-    root: Path
-    ranges: tuple[RangeResult, ...]
-    failed: tuple[RangeResult, ...] = ()
-    unserved: tuple[RangeResult, ...] = ()
-    today: str = ""
-    max_removed_fraction: float = 1.0
-    zone: str | None = None
-    schema: str = SCHEMA
-    table: ClassVar = TABLE
-
-    def drop(self) -> None:
-        """Delete the staged files."""
-        for result in self.ranges:
-            EventsFolder(self.root, result.folder).drop(result)
 
 
 @dataclass(frozen=True)
@@ -170,7 +133,7 @@ def _leave_newer(connection: duckdb.DuckDBPyConnection, query: EventsQuery) -> l
     """
     newer = connection.execute(
         f"select day::varchar, query from {DAYS_TABLE} as loaded join staged_days using (day) "
-        f"where query is not null and {_NEWER.format(stored='loaded', staged='staged_days')} order by day"
+        f"where query is not null and {is_newer('loaded.synced_at', 'staged_days.synced_at')} order by day"
     ).fetchall()
     left = [day for day, asked in newer if msgspec.json.decode(asked, type=EventsQuery).covers(query)]
     if left:
@@ -251,10 +214,10 @@ def _delete_replaced(connection: duckdb.DuckDBPyConnection, query: EventsQuery) 
     """With a filter expression nobody can tell which rows it would have served: then rows only replace their like."""
     if query.where is None:
         scope, names = _scope(query)
-        newer = _NEWER.format(stored=TABLE, staged="staged_days")
+        newer = is_newer(f"{TABLE}.synced_at", "staged_days.synced_at")
         connection.execute(
             f"delete from {TABLE} using staged_days where {TABLE}.day = staged_days.day and {scope} "
-            f"and ({newer}) is not true",
+            f"and {newer} is not true",
             names,
         )
 
@@ -283,28 +246,23 @@ def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
 
 def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
     """Replace the rows that earlier loads of these days set aside."""
-    newer = _NEWER.format(stored="aside", staged="staged_ranges")
+    newer = is_newer("aside.synced_at", "staged_ranges.synced_at")
     connection.execute(
         f"delete from {REJECTED_TABLE} as aside where asset = 'events' and exists (from staged_ranges "
         "where aside.from_day >= staged_ranges.from_day and aside.to_day <= staged_ranges.to_day "
-        f"and ({newer}) is not true)"
+        f"and {newer} is not true)"
     )
     for part in staged.ranges:
         if part.rejected or part.repaired:
-            file = EventsFolder(staged.root, part.folder).rejected_file(part)
-            connection.execute(
-                f"insert into {REJECTED_TABLE} select 'events', $source, row, reason, text, $asked_at, "
-                "coalesce(stored, false), $from_day::date, $to_day::date, null from read_json($file, "
-                "format = 'newline_delimited', maximum_object_size = $size, "
-                "columns = {row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR', stored: 'BOOLEAN'})",
-                {
-                    "source": f"{part.from_date} to {part.to_date}",
-                    "asked_at": part.asked_at,
-                    "from_day": part.from_date,
-                    "to_day": part.to_date,
-                    "file": str(file),
-                    "size": 2 * MAX_LINE_BYTES,
-                },
+            add_rejected_rows(
+                connection,
+                [EventsFolder(staged.root, part.folder).rejected_file(part)],
+                2 * MAX_LINE_BYTES,
+                asset=TABLE,
+                source=f"{part.from_date} to {part.to_date}",
+                synced_at=part.asked_at,
+                from_day=part.from_date,
+                to_day=part.to_date,
             )
     if unplaced:
         line = """'{"event":' || name || ',"properties":' || properties || '}'"""

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import msgspec
 
 from mixpanel_assets import private_files
 from mixpanel_assets.client.served_days import Unserved
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.staging import disk_errors, read_manifest, write_whole
 from mixpanel_assets.streams.events.lines import SetAside
 from mixpanel_assets.streams.events.query import EventsQuery
@@ -177,3 +178,35 @@ class EventsFolder:
     def _made(self) -> Path:
         private_files.make_folder(self.path)
         return self.path
+
+
+@dataclass(frozen=True)
+class StagedEvents:
+    """Ranges that came, and where they lie.
+
+    Attributes:
+        root: The staging folder.
+        ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
+            served.
+        failed: The ranges that did not come.
+        unserved: The ranges that the server does not serve.
+        today: The project's present day, ISO: days before it are over, and are guarded. Empty: none is.
+        max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack.
+        zone: Whose wall clock `time` shows; None: UTC's.
+        schema: Where the tables are.
+    """
+
+    root: Path
+    ranges: tuple[RangeResult, ...]
+    failed: tuple[RangeResult, ...] = ()
+    unserved: tuple[RangeResult, ...] = ()
+    today: str = ""
+    max_removed_fraction: float = 1.0
+    zone: str | None = None
+    schema: str = SCHEMA
+    table: ClassVar = "events"
+
+    def drop(self) -> None:
+        """Delete the staged files."""
+        for result in self.ranges:
+            EventsFolder(self.root, result.folder).drop(result)

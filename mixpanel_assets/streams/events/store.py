@@ -11,7 +11,8 @@ import duckdb
 from mixpanel_assets.client.server_text import quoted
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
-from mixpanel_assets.streams.events.load import StagedEvents, publish
+from mixpanel_assets.streams.events.load import publish
+from mixpanel_assets.streams.events.staged import StagedEvents
 from mixpanel_assets.streams.events.stored import TABLE
 
 

@@ -12,12 +12,12 @@ import dagster as dg
 import duckdb
 import msgspec
 
-from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE
 from mixpanel_assets.storage.warehouse import count
-from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
+from mixpanel_assets.streams.checks import tell, warning
+from mixpanel_assets.streams.failures import one_line_errors
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 FRESH_HOURS = 24
@@ -44,12 +44,7 @@ def snapshot_checks(stream: SnapshotStream, project: CopiedProject, retry_job: s
         metadata = checks.sync_metadata(context)
         with one_line_errors(), warehouse.open(context.log, project.schema).reading() as connection:
             results = checks.results(connection, metadata, checks.earlier_counts(context, metadata))
-        chosen = {key.name for key in context.selected_asset_check_keys}
-        yield from (result for result in results if result.check_name in chosen)
-        complete = results[0]
-        if complete.check_name in chosen and not complete.passed:
-            # Dagster itself would only name the check, in a stack trace.
-            raise OneLineFailure(complete.description or "", IncompleteSyncError.__name__)
+        yield from tell(context, checks.specs(), results)
 
     return check
 
@@ -85,7 +80,7 @@ class _Checks:
     def results(
         self, connection: duckdb.DuckDBPyConnection, metadata: _Metadata | None, earlier: Sequence[int]
     ) -> list[dg.AssetCheckResult]:
-        """The result of each check, that of `complete` first."""
+        """The result of each check."""
         table, key = self.stream.name, self.stream.key.name
         keys = key if self.stream.scope is None else f"{self.stream.scope.name}, {key}"
         repeated = f"(select 1 from {table} group by {keys} having count(*) > 1)"
@@ -186,26 +181,18 @@ class _Checks:
         )
 
     def _fresh(self, oldest_hours: float) -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(
-            passed=oldest_hours <= FRESH_HOURS,
-            severity=dg.AssetCheckSeverity.WARN,
-            check_name=f"{self.stream.name}_fresh",
-            description=f"the oldest row was asked for {oldest_hours:.1f} hours ago",
-            metadata={"oldest_hours": round(oldest_hours, 1)},
-        )
+        words = f"the oldest row was asked for {oldest_hours:.1f} hours ago"
+        said = {"oldest_hours": round(oldest_hours, 1)}
+        return warning(f"{self.stream.name}_fresh", words, said, passed=oldest_hours <= FRESH_HOURS)
 
     def _not_fewer(self, stored: int, earlier: Sequence[int]) -> dg.AssetCheckResult:
         name = f"{self.stream.name}_not_fewer"
         if not earlier:
-            return dg.AssetCheckResult(passed=True, check_name=name, description="no earlier sync to compare with")
+            return warning(name, "no earlier sync to compare with", passed=True)
         usual = statistics.median(earlier)
-        return dg.AssetCheckResult(
-            passed=stored >= usual * (1 - MOST_LOST),
-            severity=dg.AssetCheckSeverity.WARN,
-            check_name=name,
-            description=f"{stored} {self.stream.name}; the {len(earlier)} syncs before left {usual:g} (median)",
-            metadata={"stored": stored, "median_before": float(usual)},
-        )
+        words = f"{stored} {self.stream.name}; the {len(earlier)} syncs before left {usual:g} (median)"
+        said = {"stored": stored, "median_before": float(usual)}
+        return warning(name, words, said, passed=stored >= usual * (1 - MOST_LOST))
 
 
 def _rows_of(metadata: _Metadata) -> Any:

@@ -19,8 +19,8 @@ import duckdb
 from mixpanel_assets.client.property_filter import PROFILE_ID
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.settings import SCHEMA
-from mixpanel_assets.storage.columns import create_table
-from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
+from mixpanel_assets.storage.columns import create_table, is_newer
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.snapshot import missing
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
@@ -30,8 +30,8 @@ _MEMORY_MB = 128
 _MEMORY_MB_PER_MILLION = 32
 _BATCH_BYTES = 16 << 20
 _SMALLEST_LINE_LIMIT = 1 << 20
-# Rows of a sync that began later. What lies in the future a wrong clock has written, and would be newer for ever.
-_NEWER = "(synced_at > $began and synced_at <= now())"
+# Rows of a sync that began later.
+_NEWER = is_newer("synced_at", "$began")
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
 
@@ -294,13 +294,8 @@ class _Load:
         files = [self._staged.folder.rejected_file(page.page_index) for page in self._staged.pages if page.rejected]
         if files:
             longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
-            self._connection.execute(
-                f"insert into {REJECTED_TABLE} (asset, source, row_number, reason, row, synced_at, stored, part) "
-                "select ?, source, row, reason, text, ?, false, ? "
-                "from read_json(?, format = 'newline_delimited', maximum_object_size = ?, "
-                "columns = {source: 'VARCHAR', row: 'BIGINT', reason: 'VARCHAR', text: 'VARCHAR'})",
-                [self._stream.name, self._staged.snapshot.started_at, part, _names(files), longest],
-            )
+            began = self._staged.snapshot.started_at
+            add_rejected_rows(self._connection, files, longest, asset=self._stream.name, synced_at=began, part=part)
 
 
 def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
