@@ -5,7 +5,7 @@ from collections.abc import Collection
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
-from mixpanel_assets.executor.run_locks import bury_dead_runs
+from mixpanel_assets.executor.run_locks import fail_dead_runs
 
 # Not NOT_STARTED: a run that was made and never launched stays so for ever.
 _UNDER_WAY = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED]
@@ -16,7 +16,7 @@ def active_run(instance: dg.DagsterInstance, asset: dg.AssetKey, jobs: Collectio
 
     Runs whose process died are reported failed first: one that only seems to run must not stop a schedule for ever.
     """
-    bury_dead_runs(instance)
+    fail_dead_runs(instance)
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
         if is_sync_of(run, asset, jobs):
             return run.run_id

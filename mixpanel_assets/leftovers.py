@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from mixpanel_assets.executor.run_locks import bury_dead_runs
+from mixpanel_assets.executor.run_locks import fail_dead_runs
 from mixpanel_assets.storage.staging import claimants, staged_folders, sweep
 
 # A run of another instance that uses the same folder: nothing tells whether it is over.
@@ -70,7 +70,7 @@ class _Runs:
         self.known: set[str] = set()
         if not run_ids:
             return
-        bury_dead_runs(instance)
+        fail_dead_runs(instance)
         used = _used_by_runs_under_way(instance)
         runs = instance.get_runs(dg.RunsFilter(run_ids=sorted(run_ids)))
         self.known = {run.run_id for run in runs}

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mixpanel_assets.active_runs import active_run, is_sync_of
 from mixpanel_assets.errors import MixpanelAssetsError
-from mixpanel_assets.executor.run_locks import bury_dead_runs
+from mixpanel_assets.executor.run_locks import fail_dead_runs
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import ProjectResources
@@ -59,8 +59,8 @@ def retry_sensor(stream: Stream) -> dg.SensorDefinition:
     description="Reports runs failed whose process was killed, and frees their slots, which would keep others queued.",
 )
 def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    buried = bury_dead_runs(context.instance)
-    return dg.SkipReason(f"reported as failed: {', '.join(buried)}" if buried else "no run has died")
+    failed = fail_dead_runs(context.instance)
+    return dg.SkipReason(f"reported as failed: {', '.join(failed)}" if failed else "no run has died")
 
 
 def properties_sensor(project: CopiedProject) -> dg.SensorDefinition:

@@ -55,7 +55,7 @@ def rows(tmp_path: Path, query: str) -> list[Any]:
 def queries_left(sandbox: Sandbox) -> int:
     """What the ledger has left of the hour."""
     ledger = Ledger(settings.home() / LEDGER_FILE)
-    return ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query").standing().left
+    return ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query").quota().left
 
 
 def cohort(number: int | str, name: str, **more: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpanel_assets import settings
-from mixpanel_assets.client.property_filter import EVENT_KEY, ID_BEFORE, KEEP_ALL, PropertyFilter, SievedLines
+from mixpanel_assets.client.property_filter import EVENT_KEY, ID_BEFORE, NO_FILTER, FilteredLines, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.streams.events.settings import EventsConfig
@@ -34,8 +34,8 @@ NAMES = ["$email", "", "a.b", "$distinct_id", "é", "\U0001f600", 'q"', "time", 
 VALUES = ["1.10", "1e400", "123456789012345678901234567890", '"\\u00e9\\ud83d\\ude00"', "null", "[1.10,{}]", "-0.0"]
 
 
-def sieved(text: str, kept: PropertyFilter, salt: str = "") -> str:
-    return kept.sieved(text.encode(), salt).decode()
+def filtered(text: str, kept: PropertyFilter, salt: str = "") -> str:
+    return kept.filtered(text.encode(), salt).decode()
 
 
 def sha(text: str) -> str:
@@ -54,7 +54,7 @@ class TestSieve:
         # Red when `_keeps` ignores either list, and when values are decoded and encoded again.
         text = "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in members.items()) + "}"
         kept = PropertyFilter(None if include is None else tuple(include), tuple(exclude))
-        stays = msgspec.json.decode(sieved(text, kept), type=dict[str, msgspec.Raw])
+        stays = msgspec.json.decode(filtered(text, kept), type=dict[str, msgspec.Raw])
         assert {name: bytes(value).decode() for name, value in stays.items()} == {
             name: value
             for name, value in members.items()
@@ -63,25 +63,25 @@ class TestSieve:
 
     def test_a_repeated_name_is_taken_out_every_time(self) -> None:
         # Red when only one of them is taken out.
-        assert sieved('{"a":1,"b":2,"\\u0061":3}', PropertyFilter(exclude=("a",))) == '{"b":2}'
+        assert filtered('{"a":1,"b":2,"\\u0061":3}', PropertyFilter(exclude=("a",))) == '{"b":2}'
 
     def test_hashes_are_of_the_value_and_keyed_where_there_is_a_salt(self) -> None:
         kept = PropertyFilter(hashed=("a", "b", "c", "d"))
         text = '{"a":"x\\u00e9","b":4,"c":null,"d":"4","e":"open"}'
-        made = json.loads(sieved(text, kept))
+        made = json.loads(filtered(text, kept))
         assert made == {"a": sha("xé"), "b": sha("4"), "c": None, "d": sha("4"), "e": "open"}
-        keyed = json.loads(sieved(text, kept, "salt"))
+        keyed = json.loads(filtered(text, kept, "salt"))
         # Red when the salt is not used.
         assert keyed["a"] == hmac.new(b"salt", "xé".encode(), hashlib.sha256).hexdigest()
 
     def test_it_travels_as_json_and_as_pickle(self) -> None:
         query = ProfileQuery(kept=PropertyFilter(("a",), ("b",), ("c",)))
-        query.kept.sieved(b"{}", "")
+        query.kept.filtered(b"{}", "")
         plain = msgspec.to_builtins(query)
         assert plain["kept"] == {"include": ("a",), "exclude": ("b",), "hashed": ("c",)}
         assert msgspec.convert(json.loads(json.dumps(plain)), ProfileQuery) == query
         # What was written before there were filters.
-        assert msgspec.convert({"where": None}, ProfileQuery).kept == KEEP_ALL
+        assert msgspec.convert({"where": None}, ProfileQuery).kept == NO_FILTER
 
 
 class TestProfiles:
@@ -131,7 +131,7 @@ class TestEvents:
     @staticmethod
     def through(content: bytes, sizes: list[int], kept: PropertyFilter) -> bytes:
         target = io.BytesIO()
-        lines = SievedLines(target, kept, "")
+        lines = FilteredLines(target, kept, "")
         at = 0
         for size in [*sizes, len(content)]:
             lines.write(content[at : at + size])

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mixpanel_assets import settings
 from mixpanel_assets.client import ledger_file
 from mixpanel_assets.client.client import MixpanelClient
-from mixpanel_assets.client.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, Standing
+from mixpanel_assets.client.quota import LEARNED_SECONDS, MARGIN_SECONDS, Account, Ledger, QuotaStatus
 from mixpanel_assets.client.rate_limits import RateLimits, parse
 from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.client.start_rate import StartRate
@@ -80,9 +80,9 @@ def spend(account: Account, requests: int) -> None:
 
 def refuse(account: Account) -> float:
     """A request that is answered with a 429 for the hour, without headers; for how long it blocks."""
-    ticket = account.take("page 0")
-    ticket.heard(429, RateLimits())
-    return ticket.refused(None)
+    reservation = account.take("page 0")
+    reservation.on_response(429, RateLimits())
+    return reservation.on_refusal(None)
 
 
 def test_the_sixty_first_request_of_an_hour_is_refused_until_the_first_has_left_it(
@@ -102,24 +102,24 @@ def test_the_sixty_first_request_of_an_hour_is_refused_until_the_first_has_left_
         account.take("page 0")
     clock.now += 1
     account.take("page 0")
-    assert account.standing().left == 0
+    assert account.quota().left == 0
 
 
 def test_what_the_server_does_not_count_is_given_back(account: Account) -> None:
-    """Red without the refund in `Ticket.heard`, and when every status is refunded."""
+    """Red without the refund in `Reservation.on_response`, and when every status is refunded."""
     for status in (401, 402, 429):
-        account.take("page 0").heard(status, RateLimits())
-    assert account.standing().used == 0
+        account.take("page 0").on_response(status, RateLimits())
+    assert account.quota().used == 0
     for status in (200, 400, 403, 500, 503):
-        account.take("page 0").heard(status, RateLimits())
-    assert account.standing().used == 5
+        account.take("page 0").on_response(status, RateLimits())
+    assert account.quota().used == 5
 
 
 def test_pages_of_a_session_count_once_the_server_refused_one(account: Account, clock: Clock) -> None:
     """Red when session pages always count, and when a refusal teaches nothing."""
     assert not account.take("page 1", session_page=True).counted
-    ticket = account.take("page 2", session_page=True)
-    ticket.refused(None)
+    reservation = account.take("page 2", session_page=True)
+    reservation.on_refusal(None)
     clock.now += MINUTE
     assert account.take("page 3", session_page=True).counted
     clock.now += LEARNED_SECONDS + 1
@@ -128,7 +128,7 @@ def test_pages_of_a_session_count_once_the_server_refused_one(account: Account, 
 
 def test_a_refused_first_page_says_nothing_about_session_pages(account: Account) -> None:
     """Red when any refusal makes session pages count."""
-    account.take("page 0").refused(None)
+    account.take("page 0").on_refusal(None)
     assert not account.take("page 1", session_page=True).counted
 
 
@@ -137,23 +137,23 @@ def test_the_limit_that_the_server_names_replaces_the_documented_one_for_a_week(
     account: Account, clock: Clock, limit: int
 ) -> None:
     """Red when `learn` keeps nothing, and when it is believed for ever."""
-    account.take("page 0").heard(200, RateLimits(hourly_limit=limit, window_seconds=1800))
-    assert (account.standing().limit, account.standing().learned) == (limit, True)
+    account.take("page 0").on_response(200, RateLimits(hourly_limit=limit, window_seconds=1800))
+    assert (account.quota().limit, account.quota().learned) == (limit, True)
     spend(account, limit - 1)
     with pytest.raises(QuotaError):
         account.take("page 0")
     clock.now += 1800 + MARGIN_SECONDS
     account.take("page 0")
     clock.now += LEARNED_SECONDS
-    assert (account.standing().limit, account.standing().learned) == (60, False)
+    assert (account.quota().limit, account.quota().learned) == (60, False)
 
 
 def test_requests_of_others_are_seen_in_what_the_server_has_left(account: Account) -> None:
     """Red without the entries for the unseen."""
-    account.take("page 0").heard(200, RateLimits(hourly_limit=60, hourly_remaining=12))
-    assert account.standing().left == 12
-    account.take("page 0").heard(200, RateLimits(hourly_limit=60, hourly_remaining=50))
-    assert account.standing().left == 11, "our own count is never more generous than itself"
+    account.take("page 0").on_response(200, RateLimits(hourly_limit=60, hourly_remaining=12))
+    assert account.quota().left == 12
+    account.take("page 0").on_response(200, RateLimits(hourly_limit=60, hourly_remaining=50))
+    assert account.quota().left == 11, "our own count is never more generous than itself"
 
 
 @pytest.mark.parametrize(("reset", "wait"), [(1800, 1800), (None, MINUTE), (3600, MINUTE), (3_600_000, MINUTE)])
@@ -161,18 +161,18 @@ def test_a_good_answer_that_leaves_nothing_of_the_hour_is_believed(
     account: Account, clock: Clock, reset: int | None, wait: float
 ) -> None:
     """Red when 0 is taken for no word, when the time that comes with it is, and without the window as a bound of it."""
-    account.take("page 0").heard(200, RateLimits(hourly_remaining=0, reset_seconds=reset))
-    assert account.standing().left == 0
-    assert account.standing().wait_for(1) == pytest.approx(wait)
+    account.take("page 0").on_response(200, RateLimits(hourly_remaining=0, reset_seconds=reset))
+    assert account.quota().left == 0
+    assert account.quota().wait_for(1) == pytest.approx(wait)
     clock.now += wait
     account.take("page 0")
 
 
 def test_an_hour_that_the_server_calls_spent_stays_spent_as_long_as_it_said(account: Account, clock: Clock) -> None:
     """Red without `blocked_until`: our own count of zero would let the next request out."""
-    ticket = account.take("page 0")
-    ticket.heard(429, RateLimits(retry_after=900))
-    ticket.refused(900)
+    reservation = account.take("page 0")
+    reservation.on_response(429, RateLimits(retry_after=900))
+    reservation.on_refusal(900)
     with pytest.raises(QuotaError) as refused:
         account.take("page 0")
     assert refused.value.retry_after == pytest.approx(900)
@@ -192,7 +192,7 @@ def test_a_refusal_that_names_no_time_blocks_shortly_and_twice_as_long_each_time
             account.take("page 0")
         assert error.value.retry_after == pytest.approx(first * 2**doublings)
         clock.now += first * 2**doublings
-    account.take("page 0").heard(200, RateLimits())
+    account.take("page 0").on_response(200, RateLimits())
     assert refuse(account) == pytest.approx(first)
     for _ in range(40):
         clock.now += 2 * HOUR
@@ -206,10 +206,10 @@ def test_requests_that_were_under_way_together_are_one_refusal_and_their_success
     """Red when each of them doubles the wait (ten exports: an hour), and when an old one's success ends the block."""
     early = account.take("page 0")
     together = [account.take("page 0") for _ in range(10)]
-    for ticket in together:
-        ticket.heard(429, RateLimits())
-        assert ticket.refused(None) == pytest.approx(MINUTE)
-    early.heard(200, RateLimits())
+    for reservation in together:
+        reservation.on_response(429, RateLimits())
+        assert reservation.on_refusal(None) == pytest.approx(MINUTE)
+    early.on_response(200, RateLimits())
     with pytest.raises(QuotaError):
         account.take("page 0")
     clock.now += MINUTE
@@ -219,10 +219,10 @@ def test_requests_that_were_under_way_together_are_one_refusal_and_their_success
 def test_a_full_hour_that_is_only_our_guess_is_asked_about(account: Account, clock: Clock) -> None:
     """Red when `take` refuses: the server may allow more, and says so only when it is asked."""
     spend(account, 60)
-    account.take("page 0").heard(200, RateLimits())
+    account.take("page 0").on_response(200, RateLimits())
     asked = account.take("page 0")
-    asked.heard(429, parse({"RateLimit-Policy": '"project";q=60;w=3600', "RateLimit": '"project";r=0;t=3600'}))
-    asked.refused(None)
+    asked.on_response(429, parse({"RateLimit-Policy": '"project";q=60;w=3600', "RateLimit": '"project";r=0;t=3600'}))
+    asked.on_refusal(None)
     clock.now += 2 * MINUTE
     with pytest.raises(QuotaError, match="all 60 requests of the hour are spent"):
         account.take("page 0")
@@ -236,9 +236,9 @@ def test_a_quota_that_the_user_knows_of_replaces_the_documented_one(tmp_path: Pa
     with pytest.raises(QuotaError, match="all 240 requests"):
         account.take("page 0")
     account.learn(RateLimits(hourly_limit=200))
-    assert (account.standing().limit, account.standing().learned, account.standing().may_ask) == (200, True, True)
+    assert (account.quota().limit, account.quota().learned, account.quota().may_ask) == (200, True, True)
     account.learn(RateLimits(hourly_limit=400))
-    assert (account.standing().limit, account.standing().learned, account.standing().may_ask) == (240, False, False)
+    assert (account.quota().limit, account.quota().learned, account.quota().may_ask) == (240, False, False)
 
 
 POLICY = '"project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests"'
@@ -274,7 +274,7 @@ def test_accounts_do_not_share_a_budget(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "quota.sqlite")
     spend(ledger.account(URL, "1", "query"), 60)
     for url, project, api in [(URL, "1", "export"), (URL, "2", "query"), ("https://eu.mixpanel.com", "1", "query")]:
-        assert ledger.account(url, project, api).standing().left == 60
+        assert ledger.account(url, project, api).quota().left == 60
 
 
 def test_a_clock_that_was_set_back_does_not_lock_the_ledger(account: Account, clock: Clock) -> None:
@@ -282,7 +282,7 @@ def test_a_clock_that_was_set_back_does_not_lock_the_ledger(account: Account, cl
     clock.now += 24 * HOUR
     spend(account, 60)
     clock.now -= 24 * HOUR
-    assert account.standing().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
+    assert account.quota().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
 
 
 @pytest.mark.parametrize("ahead", [30 * 24 * HOUR, 1e18])
@@ -293,9 +293,9 @@ def test_a_block_noted_by_a_clock_that_was_set_back_ends_within_the_hour(
     anew with each look."""
     now = clock.now
     clock.now += ahead
-    account.take("page 0").refused(HOUR)
+    account.take("page 0").on_refusal(HOUR)
     clock.now = now
-    assert account.standing().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
+    assert account.quota().wait_for(1) == pytest.approx(HOUR + MARGIN_SECONDS)
     clock.now += HOUR + MARGIN_SECONDS
     account.take("page 0")
 
@@ -303,8 +303,8 @@ def test_a_block_noted_by_a_clock_that_was_set_back_ends_within_the_hour(
 def test_a_limit_that_makes_no_sense_is_none(account: Account) -> None:
     """Red when any number is believed: one entry for each of three million requests that others seem to have sent."""
     headers = {"RateLimit-Policy": '"project";q=3000000;w=3600', "RateLimit": '"project";r=1;t=1'}
-    account.take("page 0").heard(200, parse(headers))
-    assert (account.standing().limit, account.standing().used) == (60, 59)
+    account.take("page 0").on_response(200, parse(headers))
+    assert (account.quota().limit, account.quota().used) == (60, 59)
 
 
 def damage_by_text(file: Path) -> None:
@@ -338,7 +338,7 @@ def test_a_damaged_ledger_is_put_aside_and_begun_anew(
     damaged = file.read_bytes()
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: Ledger(file).account(URL, "1", "query").take("page 0"), range(8)))
-    assert account.standing().used == 8
+    assert account.quota().used == 8
     assert (tmp_path / "quota.damaged").read_bytes() == damaged
     assert [record.getMessage() for record in caplog.records if "begun anew" in record.getMessage()] == [
         caplog.records[0].getMessage()
@@ -388,7 +388,7 @@ def test_a_lock_is_named_and_waited_for(
     assert [record.getMessage() for record in caplog.records] == [
         f"the quota ledger {file} is locked by {who}; waiting for it"
     ]
-    assert account.standing().used == 2
+    assert account.quota().used == 2
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as holder_here:
         holder_here.execute("begin exclusive")
         stop.set()
@@ -443,8 +443,8 @@ def test_the_promised_wait_is_when_the_last_request_may_really_go(limit: int, ag
     """Against a simulation that sends as early as it may. Red when rounds of a whole window are left out."""
     window = 100.0
     leaves = sorted(window - age for age in ages)
-    standing = Standing(
-        limit, learned=True, certain=True, used=len(leaves), window_seconds=window, room_after_seconds=tuple(leaves)
+    quota = QuotaStatus(
+        limit, learned=True, certain=True, used=len(leaves), window_seconds=window, seconds_until_free=tuple(leaves)
     )
     now, inside = 0.0, list(leaves)
     for _ in range(requests):
@@ -453,7 +453,7 @@ def test_the_promised_wait_is_when_the_last_request_may_really_go(limit: int, ag
             now = inside[len(inside) - limit]
             inside = [moment for moment in inside if moment > now]
         inside.append(now + window)
-    assert standing.wait_for(requests) == pytest.approx(now)
+    assert quota.wait_for(requests) == pytest.approx(now)
 
 
 @pytest.fixture
@@ -475,13 +475,13 @@ def test_only_the_first_page_of_a_session_is_counted(sandbox: Sandbox) -> None:
     session = client.query_engage_page(0)["session_id"]
     for page in (1, 2):
         client.query_engage_page(page, session_id=session)
-    assert client.queries.standing().used == 1
+    assert client.queries.quota().used == 1
     assert sandbox.journal.count(endpoint="engage", status=200) == 3
     client.close()
 
 
 def test_a_server_that_counts_session_pages_is_believed(sandbox: Sandbox) -> None:
-    """Red without `Ticket.refused`: the fourth request would be sent, and refused again."""
+    """Red without `Reservation.on_refusal`: the fourth request would be sent, and refused again."""
     sandbox.limits = Limits(queries_per_hour=2, count_session_pages=True)
     client = client_of(Ledger())
     session = client.query_engage_page(0)["session_id"]
@@ -501,13 +501,13 @@ def test_a_refused_and_an_unreachable_request_do_not_count(sandbox: Sandbox, mon
     client = client_of(Ledger())
     with pytest.raises(MixpanelError):
         client.query_engage_page(0)
-    assert client.queries.standing().used == 0
+    assert client.queries.quota().used == 0
     client.close()
     monkeypatch.setenv("MP_QUERY_URL", "http://127.0.0.1:9/api/query")
     client = client_of(Ledger())
     with pytest.raises(MixpanelError):
         client.query_engage_page(0)
-    assert client.queries.standing().used == 0
+    assert client.queries.quota().used == 0
     client.close()
 
 
@@ -558,7 +558,7 @@ def test_a_full_hour_is_asked_about_once_and_what_the_server_says_is_learned(san
         with pytest.raises(QuotaError):
             client.query_engage_page(0)
     assert [request.status for request in sandbox.journal.requests] == [200, 200, 429]
-    assert client.queries.standing().learned
+    assert client.queries.quota().learned
     client.close()
 
 
@@ -574,7 +574,7 @@ def test_exports_that_wait_for_their_turn_hear_of_a_refusal(sandbox: Sandbox) ->
         errors = [each.exception() for each in asked]
     assert all(isinstance(error, QuotaError) and error.retry_after for error in errors)
     assert 1 <= len(sandbox.journal.requests) <= 3
-    assert client.exports.standing().wait_for(1) == pytest.approx(MINUTE, abs=10), "one refusal, not ten"
+    assert client.exports.quota().wait_for(1) == pytest.approx(MINUTE, abs=10), "one refusal, not ten"
     client.close()
 
 
@@ -658,7 +658,7 @@ def test_a_cancel_while_waiting_for_a_turn_to_start_does_not_count(sandbox: Sand
     stop.set()
     with pytest.raises(Cancelled):
         save_export(client, EventsQuery(), "2026-01-01", "2026-01-01", io.BytesIO())
-    assert client.exports.standing().used == 0
+    assert client.exports.quota().used == 0
     client.close()
 
 
@@ -670,7 +670,7 @@ def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     free = budget(account, 500, session_pages=True)
     assert free.fits
     keep_to(free, "stop", log)
-    account.take("page 1", session_page=True).refused(None)
+    account.take("page 1", session_page=True).on_refusal(None)
     clock.now += MINUTE
     spend(account, 30)
     needed = budget(account, 31, session_pages=True)

@@ -119,7 +119,7 @@ def test_both_and_theirs_in_one_run(location: Location) -> None:
     ledger = Ledger(location.folder / LEDGER_FILE)
     for sandbox in (location.us, location.eu):
         account = ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query")
-        assert account.standing().used == 1
+        assert account.quota().used == 1
 
 
 def test_days_of_both_in_one_run(location: Location) -> None:
@@ -241,7 +241,7 @@ def test_what_is_said_of_one_project_says_nothing_of_another(monkeypatch: pytest
     client = MixpanelResource(project_id="2", region="eu").client()
     assert client.project.params == {"project_id": "2"}
     assert client.project.query_url == "https://eu.mixpanel.com/api/query"
-    assert client.queries.standing().limit == 60
+    assert client.queries.quota().limit == 60
     client.close()
     with pytest.raises(ConfigurationError, match=r"^EU_SECRET not set: export the .* MP_USERNAME and EU"):
         MixpanelResource(variables={"MP_SECRET": "EU_SECRET"}).client()

@@ -126,7 +126,7 @@ class TestBeyondTheHistory:
             retrier.call(lambda: save_export(client, EventsQuery(), FIRST, LAST, io.BytesIO(), retrier))
         client.close()
         assert (pipeline.asked(), retrier.attempts, retrier.counted_requests) == ([], [], 0)
-        assert client.exports.standing().used == 0
+        assert client.exports.quota().used == 0
 
     def test_days_that_failed_before_are_owed_no_more(self, pipeline: EventsPipeline) -> None:
         """Red when only a materialization settles a day: it is asked for with each retry, for ever."""

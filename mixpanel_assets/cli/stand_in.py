@@ -27,20 +27,20 @@ def demo(
 
     Nothing of yours is touched: the demo has its own folder, `demo` in the Dagster home.
     """
-    from mixpanel_assets.cli import demo as scene
+    from mixpanel_assets.cli import demo as demo_project
     from mixpanel_assets.cli.demo_ui import serve_ui
     from mixpanel_assets.cli.progress import view
 
-    with scene.stage(profiles, latency, seed) as home:
+    with demo_project.stage(profiles, latency, seed) as home:
         with view("profiles", "pages") as shown:
-            stored = scene.run(shown, workers)
+            stored = demo_project.run(shown, workers)
         with view("events", "chunks") as shown:
-            events = scene.run_events(shown)
-        show(scene.stored_lines(stored, events))
+            events = demo_project.run_events(shown)
+        show(demo_project.stored_lines(stored, events))
         if ui:
             serve_ui(home)
         else:
-            show(scene.ui_lines(home))
+            show(demo_project.ui_lines(home))
 
 
 def sandbox(

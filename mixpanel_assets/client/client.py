@@ -133,20 +133,20 @@ class MixpanelClient:
         request counts nowhere."""
         if account is None:
             return self._transport.send(request)
-        ticket = account.take(request.what, session_page=session_page)
+        reservation = account.take(request.what, session_page=session_page)
         try:
-            return self._transport.send(request, ticket.heard)
+            return self._transport.send(request, reservation.on_response)
         except NotSentError:
-            ticket.refund()
+            reservation.refund()
             raise
         except QuotaError as error:
-            error.retry_after = ticket.refused(error.retry_after)
+            error.retry_after = reservation.on_refusal(error.retry_after)
             raise
         except (UnreachableError, Cancelled, KnownRefusalError) as error:
             # The server has counted one that it was about to answer.
             if not isinstance(error, CancelledInFlightError):
-                ticket.refund()
+                reservation.refund()
             raise
         finally:
             if retrier is not None:
-                retrier.counted_requests += ticket.counted
+                retrier.counted_requests += reservation.counted

@@ -45,7 +45,7 @@ _ERROR_BODY_BYTES = 64 * 1024
 # What is asked is wrong, or too long.
 _REFUSALS = (400, 413, 414, 422)
 
-Heard = Callable[[int, rate_limits.RateLimits], None]
+OnResponse = Callable[[int, rate_limits.RateLimits], None]
 
 
 class UnreachableError(TransientError):
@@ -97,10 +97,10 @@ class Transport:
         self._idle: deque[requests.Session] = deque()
         self._answered: set[str] = set()
 
-    def send(self, request: Request, heard: Heard = lambda status, limits: None) -> Answer:
+    def send(self, request: Request, on_response: OnResponse = lambda status, limits: None) -> Answer:
         """Send once. The answer's body is not read yet: the caller reads it and closes the answer.
 
-        `heard` is told the status of whatever answer comes, and what its headers say about limits.
+        `on_response` is told the status of whatever answer comes, and what its headers say about limits.
 
         Raises:
             MixpanelError: the subclass says whether to retry, wait, start over or stop.
@@ -111,7 +111,7 @@ class Transport:
         try:
             response = self._send(request, watch, times)
             self._answered.add(_host(request.url))
-            heard(response.status_code, rate_limits.parse(response.headers))
+            on_response(response.status_code, rate_limits.parse(response.headers))
             if response.status_code == 200:
                 return Answer(response, request.what, watch, times, self.texts)
             with response:
@@ -274,7 +274,7 @@ def _lost_session(text: str, what: str) -> RestartError | None:
 
 def _too_many_requests(limits: rate_limits.RateLimits, text: str, what: str) -> MixpanelError:
     if rate_limits.is_hourly(limits, text):
-        reset = limits.room_after_seconds
+        reset = limits.seconds_until_free
         when = f"room again in {reset:.0f} s" if reset is not None else "room again within the hour"
         return QuotaError(f"{what}: the hourly quota of the project is spent, {when}", reset)
     return TransientError(f"{what}: too many requests in flight or in a short time (429): {text}", limits.retry_after)

@@ -89,7 +89,7 @@ class PropertyFilter:
                 f"hash_properties: with where, {ID_BEFORE!r} is hashed with distinct_id or not at all"
             )
 
-    def and_also(self, other: "PropertyFilter") -> "PropertyFilter":
+    def intersect(self, other: "PropertyFilter") -> "PropertyFilter":
         """What both keep."""
         if self.include is None or other.include is None:
             include = self.include if other.include is None else other.include
@@ -101,7 +101,7 @@ class PropertyFilter:
             include = tuple(name for name in include if name not in exclude)
         return PropertyFilter(include, tuple(exclude), tuple(hashed))
 
-    def sieved(self, properties: bytes | json_text.Text, salt: str) -> bytes:
+    def filtered(self, properties: bytes | json_text.Text, salt: str) -> bytes:
         """The object with what may be kept; values stay the exact text. Of a repeated name the last.
 
         Raises:
@@ -137,7 +137,7 @@ class PropertyFilter:
         return frozenset(self.hashed)
 
 
-KEEP_ALL = PropertyFilter()
+NO_FILTER = PropertyFilter()
 
 
 def hashed_value(value: json_text.Text, salt: str) -> bytes:
@@ -155,7 +155,7 @@ def digest(content: bytes, salt: str) -> str:
     return hmac.new(salt.encode(), content, hashlib.sha256).hexdigest()
 
 
-class SievedLines:
+class FilteredLines:
     """A file that events are written to as they come, and that only gets what may be kept.
 
     Whatever is no event loses all it holds but an error's text; what becomes of such lines is the
@@ -201,7 +201,7 @@ class SievedLines:
         members = json_text.read_object(text)
         parts = [b'"' + name.encode() + b'":' + bytes(members[name]) for name in ("event", "error") if name in members]
         if "properties" in members:
-            parts.append(b'"properties":' + self._kept.sieved(members["properties"], self._salt))
+            parts.append(b'"properties":' + self._kept.filtered(members["properties"], self._salt))
         return b"{" + b",".join(parts) + b"}\n"
 
 

@@ -52,7 +52,7 @@ class NotSentError(QuotaError):
 
 
 @dataclass(frozen=True)
-class Standing:
+class QuotaStatus:
     """What is left of the hour.
 
     Attributes:
@@ -62,7 +62,7 @@ class Standing:
             now.
         used: Counted within the window.
         window_seconds: Length of the window.
-        room_after_seconds: When each request of the window leaves it, soonest first; all at once when the server itself
+        seconds_until_free: When each request of the window leaves it, soonest first; all at once when the server itself
             said that nothing is left.
     """
 
@@ -71,7 +71,7 @@ class Standing:
     certain: bool
     used: int
     window_seconds: float
-    room_after_seconds: tuple[float, ...]
+    seconds_until_free: tuple[float, ...]
 
     @property
     def may_ask(self) -> bool:
@@ -94,7 +94,7 @@ class Standing:
         if over <= 0:
             return 0.0
         rounds, rest = divmod(over - 1, self.limit)
-        soonest = self.room_after_seconds[max(0, self.used - self.limit) :]
+        soonest = self.seconds_until_free[max(0, self.used - self.limit) :]
         first = soonest[rest] if rest < len(soonest) else self.window_seconds
         return first + rounds * self.window_seconds
 
@@ -111,7 +111,7 @@ class _Told(NamedTuple):
 
 
 @dataclass
-class Ticket:
+class Reservation:
     """One request; `entry` is its row in the ledger, None where it does not count, and `at` when it was taken."""
 
     account: "Account"
@@ -123,7 +123,7 @@ class Ticket:
     def counted(self) -> bool:
         return self.entry is not None
 
-    def heard(self, status: int, limits: RateLimits) -> None:
+    def on_response(self, status: int, limits: RateLimits) -> None:
         """The server answered."""
         if status == 200 and self.counted:
             self.account.unblock(self.at)
@@ -131,7 +131,7 @@ class Ticket:
             self.refund()
         self.account.learn(limits, refused=status == 429)
 
-    def refused(self, retry_after: float | None) -> float:
+    def on_refusal(self, retry_after: float | None) -> float:
         """The server refused it for the hourly window; None: it did not say for how long. Returns for how long."""
         return self.account.block(retry_after, session_page=self.session_page)
 
@@ -176,7 +176,7 @@ class Account:
         self._name = name
         self._hourly_limit = hourly_limit
 
-    def take(self, what: str, *, session_page: bool = False) -> Ticket:
+    def take(self, what: str, *, session_page: bool = False) -> Reservation:
         """Enter a request that is about to be sent.
 
         Args:
@@ -189,12 +189,12 @@ class Account:
         with self._ledger.transaction() as connection:
             now = self._ledger.clock()
             if session_page and not self._session_pages_count(connection):
-                return Ticket(self, None, now, session_page)
-            standing = self._standing(connection)
-            if not standing.may_ask:
-                raise self._too_much(what, standing, refused=self._told(connection).blocked_until > now)
+                return Reservation(self, None, now, session_page)
+            quota = self._quota(connection)
+            if not quota.may_ask:
+                raise self._too_much(what, quota, refused=self._told(connection).blocked_until > now)
             row = connection.execute("insert into counted (account, at) values (?, ?)", [self._name, now])
-            return Ticket(self, row.lastrowid, now, session_page)
+            return Reservation(self, row.lastrowid, now, session_page)
 
     def check_not_refused(self, what: str) -> None:
         """Stop a request that waited since it was entered, while another was refused for the hour.
@@ -204,12 +204,12 @@ class Account:
         """
         with self._ledger.transaction() as connection:
             if self._told(connection).blocked_until > self._ledger.clock():
-                raise self._too_much(what, self._standing(connection), refused=True)
+                raise self._too_much(what, self._quota(connection), refused=True)
 
-    def standing(self) -> Standing:
+    def quota(self) -> QuotaStatus:
         """What is left now."""
         with self._ledger.transaction() as connection:
-            return self._standing(connection)
+            return self._quota(connection)
 
     def session_pages_count(self) -> bool:
         """Whether the server was seen to count the pages after page 0."""
@@ -229,11 +229,11 @@ class Account:
                     window_seconds=limits.window_seconds or DEFAULT_WINDOW_SECONDS,
                     limit_until=now + LEARNED_SECONDS,
                 )
-            standing = self._standing(connection)
+            quota = self._quota(connection)
             if limits.hourly_remaining == 0 and not refused:
-                self._keep(connection, blocked_until=now + (limits.room_after_seconds or standing.first_wait))
+                self._keep(connection, blocked_until=now + (limits.seconds_until_free or quota.first_wait))
             elif limits.hourly_remaining:
-                unseen = standing.left - limits.hourly_remaining
+                unseen = quota.left - limits.hourly_remaining
                 connection.executemany(
                     "insert into counted (account, at) values (?, ?)", [(self._name, now)] * max(0, unseen)
                 )
@@ -247,10 +247,10 @@ class Account:
             now = self._ledger.clock()
             if session_page:
                 self._keep(connection, session_pages_until=now + LEARNED_SECONDS)
-            standing, told = self._standing(connection), self._told(connection)
+            quota, told = self._quota(connection), self._told(connection)
             blocked = max(0.0, told.blocked_until - now)
-            wait = seconds or blocked or standing.first_wait * 2.0 ** min(told.refusals, _MOST_DOUBLINGS)
-            wait = min(wait, standing.window_seconds)
+            wait = seconds or blocked or quota.first_wait * 2.0 ** min(told.refusals, _MOST_DOUBLINGS)
+            wait = min(wait, quota.window_seconds)
             self._keep(connection, blocked_until=now + wait, refusals=told.refusals + (not blocked))
             return wait
 
@@ -266,7 +266,7 @@ class Account:
         with self._ledger.transaction() as connection:
             connection.execute("delete from counted where id = ?", [entry])
 
-    def _standing(self, connection: sqlite3.Connection) -> Standing:
+    def _quota(self, connection: sqlite3.Connection) -> QuotaStatus:
         now, told = self._ledger.clock(), self._told(connection)
         window = told.window_seconds + MARGIN_SECONDS
         # What lies too far ahead was noted by a clock that was set back.
@@ -284,13 +284,13 @@ class Account:
             leaves = (blocked,) * (limit - len(leaves)) + leaves
         # A setting above what the server once named: perhaps the plan is another one since.
         known = self._hourly_limit == limit or (self._hourly_limit is None and told.hourly_limit is not None)
-        return Standing(
+        return QuotaStatus(
             limit=limit,
             learned=limit == told.hourly_limit,
             certain=known or blocked > 0,
             used=len(leaves),
             window_seconds=window,
-            room_after_seconds=leaves,
+            seconds_until_free=leaves,
         )
 
     def _told(self, connection: sqlite3.Connection) -> "_Told":
@@ -308,14 +308,10 @@ class Account:
         columns = ", ".join(f"{name} = ?" for name in values)
         connection.execute(f"update told set {columns} where account = ?", [*values.values(), self._name])
 
-    def _too_much(self, what: str, standing: Standing, *, refused: bool) -> NotSentError:
-        wait = standing.wait_for(1)
+    def _too_much(self, what: str, quota: QuotaStatus, *, refused: bool) -> NotSentError:
+        wait = quota.wait_for(1)
         at = time.strftime("%H:%M UTC", time.gmtime(self._ledger.clock() + wait))
-        why = (
-            "Mixpanel says that the hour is spent"
-            if refused
-            else f"all {standing.limit} requests of the hour are spent"
-        )
+        why = "Mixpanel says that the hour is spent" if refused else f"all {quota.limit} requests of the hour are spent"
         return NotSentError(
             f"{what}: {why}, asked again from {at} on, in {wait:.0f} s (on_quota=wait waits for it)", wait
         )

@@ -45,7 +45,7 @@ class RateLimits:
     retry_after: float | None = None
 
     @property
-    def room_after_seconds(self) -> float | None:
+    def seconds_until_free(self) -> float | None:
         """When a spent window has room again; what the server asks to wait comes before its arithmetic.
 
         A whole window or more is no such time: a rolling one has room before, and Mixpanel names its length whatever

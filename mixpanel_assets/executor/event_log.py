@@ -252,7 +252,7 @@ class RunEventLog(SqliteEventLogStorage):
                 self._shards[name] = Shard(url)
             return self._shards[name]
 
-    def hand_on(self, pool: str, ended: str, next_: str) -> bool:
+    def transfer_slot(self, pool: str, ended: str, next_: str) -> bool:
         """Give the slot of a step that has ended to the next step of this run; False if it must be freed instead.
 
         What Dagster offers, freeing one and claiming another, takes 12 ms, while other pages wait for their turn.
@@ -306,10 +306,10 @@ def flush(instance: DagsterInstance) -> None:
         instance.event_log_storage.flush()
 
 
-def hand_on(instance: DagsterInstance, pool: str, ended: str, next_: str) -> bool:
+def transfer_slot(instance: DagsterInstance, pool: str, ended: str, next_: str) -> bool:
     """Give a slot from one step of the run to another, if this instance can; else it has to be freed and claimed."""
     storage = instance.event_log_storage
-    return isinstance(storage, RunEventLog) and storage.hand_on(pool, ended, next_)
+    return isinstance(storage, RunEventLog) and storage.transfer_slot(pool, ended, next_)
 
 
 def exclusively(instance: DagsterInstance) -> Any:

@@ -45,12 +45,12 @@ class RunLocks:
             with self._gate():
                 _remove(lock)
 
-    def bury_the_dead(self, instance: DagsterInstance) -> list[str]:
+    def fail_dead_runs(self, instance: DagsterInstance) -> list[str]:
         """Free the slots of every run whose process is gone, and report it failed. Returns their ids.
 
-        A lock that can be taken is held until the run's slots are free, so two runs never bury the same one.
+        A lock that can be taken is held until the run's slots are free, so two runs never report the same one.
         """
-        buried = []
+        failed = []
         with self._gate():
             for path in self._folder.glob("*.lock"):
                 lock = _lock(path)
@@ -59,10 +59,10 @@ class RunLocks:
                 except Timeout:
                     continue
                 run_id = path.stem
-                bury(instance, run_id)
+                fail_and_release(instance, run_id)
                 _remove(lock)
-                buried.append(run_id)
-        return buried
+                failed.append(run_id)
+        return failed
 
     def has_lock_file(self, run_id: str) -> bool:
         """Whether the run left or holds a lock file here."""
@@ -87,17 +87,17 @@ def _remove(lock: FileLock) -> None:
     Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def bury_dead_runs(instance: DagsterInstance) -> list[str]:
+def fail_dead_runs(instance: DagsterInstance) -> list[str]:
     """Free the slots of runs whose process is gone, and report them failed. Returns their run ids.
 
     A run does so by itself when it starts or waits. Dagster's run queue needs somebody to do it before: it holds back a
     run as long as the pool of its first op is full, so that a full pool of dead runs would keep all others queued.
     """
     locks = RunLocks.of(instance)
-    return locks.bury_the_dead(instance) if locks else []
+    return locks.fail_dead_runs(instance) if locks else []
 
 
-def bury(instance: DagsterInstance, run_id: str) -> None:
+def fail_and_release(instance: DagsterInstance, run_id: str) -> None:
     """Free every slot and claim of a dead run; report it, if it still shows as running."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     run = instance.get_run_by_id(run_id)

@@ -20,14 +20,14 @@ from types import TracebackType
 from dagster import DagsterInstance, DagsterRun
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
-from mixpanel_assets.executor.event_log import exclusively, hand_on
-from mixpanel_assets.executor.run_locks import RunLocks, bury
+from mixpanel_assets.executor.event_log import exclusively, transfer_slot
+from mixpanel_assets.executor.run_locks import RunLocks, fail_and_release
 
 # A look costs some 3 ms. The executor's loop comes by every 0.1 s, so this means every time.
 LOOK_EVERY_SECONDS = 0.08
 
 # A look at who holds the slots costs some 10 ms.
-LOOK_FOR_THE_DEAD_EVERY_SECONDS = 1.0
+FAIL_DEAD_RUNS_EVERY_SECONDS = 1.0
 
 # A slot that is set aside for a step that does not fetch it goes back to the queue. Our own runs look far more often;
 # Dagster's executors look every 1 to 15 s, and simply queue again.
@@ -35,7 +35,7 @@ SET_ASIDE_SECONDS = 3.0
 
 
 @dataclass
-class Wish:
+class AwaitedSlot:
     """The step that waits for a slot of a pool; times are of the monotonic clock."""
 
     step_key: str
@@ -62,8 +62,8 @@ class PoolSlots(InstanceConcurrencyContext):
         self._locks = locks
         self._holding: dict[str, str] = {}  # step key -> pool
         self._spare: dict[str, str] = {}  # step key -> pool: ended, and their slots not given up yet
-        self._wishes: dict[str, Wish] = {}  # pool -> who waits for it
-        self._looked_for_the_dead_at = float("-inf")
+        self._awaited: dict[str, AwaitedSlot] = {}  # pool -> who waits for it
+        self._failed_dead_runs_at = float("-inf")
         self._set_aside_since: dict[tuple[str, str], float] = {}  # (run id, step key) -> first seen
 
     def __enter__(self) -> "PoolSlots":
@@ -71,7 +71,7 @@ class PoolSlots(InstanceConcurrencyContext):
         if self._storage.supports_global_concurrency_limits:
             self._write_own_limits()
             if self._locks:
-                self._locks.bury_the_dead(self._instance)
+                self._locks.fail_dead_runs(self._instance)
         return self
 
     def __exit__(
@@ -95,16 +95,16 @@ class PoolSlots(InstanceConcurrencyContext):
         """Whether the step may start now. If not, ask again: `ActiveExecution` does so for every ready step."""
         if self._is_full(concurrency_key) or not self._is_its_turn(concurrency_key, step_key):
             return False
-        if self._takes_over(concurrency_key, step_key):
+        if self._reuses_slot(concurrency_key, step_key):
             return True
-        self._pending_timeouts[step_key] = 0.0  # Dagster's own pause between two looks; ours is in the wish.
+        self._pending_timeouts[step_key] = 0.0  # Dagster's own pause between two looks; ours is in the awaited slot.
         with exclusively(self._instance):
             claimed = super().claim(concurrency_key, step_key, step_priority)
         if claimed:
             self._holding[step_key] = concurrency_key
-            self._wishes.pop(concurrency_key, None)
+            self._awaited.pop(concurrency_key, None)
         else:
-            self._wish(concurrency_key, step_key)
+            self._wait_for_slot(concurrency_key, step_key)
         return claimed
 
     def free_step(self, step_key: str) -> None:
@@ -123,13 +123,13 @@ class PoolSlots(InstanceConcurrencyContext):
         with exclusively(self._instance):
             super().free_step(ended)
 
-    def _takes_over(self, pool: str, step_key: str) -> bool:
+    def _reuses_slot(self, pool: str, step_key: str) -> bool:
         """Whether the step got the slot of one that ended. If it may not have it, that slot is freed."""
         ended = next((ended for ended, its_pool in self._spare.items() if its_pool == pool), None)
         if ended is None:
             return False
         # Who waits already has its place in the queue.
-        if pool in self._wishes or not hand_on(self._instance, pool, ended, step_key):
+        if pool in self._awaited or not transfer_slot(self._instance, pool, ended, step_key):
             self._free(ended)
             return False
         del self._spare[ended]
@@ -140,26 +140,26 @@ class PoolSlots(InstanceConcurrencyContext):
 
     def withdraw(self) -> None:
         """Stop waiting: nobody here could use a slot now, and none should be set aside for us."""
-        for wish in self._wishes.values():
-            self._storage.free_concurrency_slot_for_step(self._run_id, wish.step_key)
-            self._pending_claims.discard(wish.step_key)
-        self._wishes.clear()
+        for awaited in self._awaited.values():
+            self._storage.free_concurrency_slot_for_step(self._run_id, awaited.step_key)
+            self._pending_claims.discard(awaited.step_key)
+        self._awaited.clear()
 
     def _is_full(self, pool: str) -> bool:
         limit = self._own_most.get(pool)
         return limit is not None and sum(held == pool for held in self._holding.values()) >= limit
 
     def _is_its_turn(self, pool: str, step_key: str) -> bool:
-        wish = self._wishes.get(pool)
-        return wish is None or (wish.step_key == step_key and time.monotonic() >= wish.look_again_at)
+        awaited = self._awaited.get(pool)
+        return awaited is None or (awaited.step_key == step_key and time.monotonic() >= awaited.look_again_at)
 
-    def _wish(self, pool: str, step_key: str) -> None:
+    def _wait_for_slot(self, pool: str, step_key: str) -> None:
         now = time.monotonic()
-        self._wishes[pool] = Wish(step_key, now + LOOK_EVERY_SECONDS)
-        if now >= self._looked_for_the_dead_at + LOOK_FOR_THE_DEAD_EVERY_SECONDS:
-            self._looked_for_the_dead_at = now
+        self._awaited[pool] = AwaitedSlot(step_key, now + LOOK_EVERY_SECONDS)
+        if now >= self._failed_dead_runs_at + FAIL_DEAD_RUNS_EVERY_SECONDS:
+            self._failed_dead_runs_at = now
             if self._locks:
-                self._locks.bury_the_dead(self._instance)
+                self._locks.fail_dead_runs(self._instance)
             self._free_what_is_over(pool)
             self._return_what_is_not_fetched(pool)
 
@@ -170,7 +170,7 @@ class PoolSlots(InstanceConcurrencyContext):
         for run_id in holders - {self._run_id}:
             run = self._instance.get_run_by_id(run_id)
             if (run is None or run.is_finished) and not (self._locks and self._locks.has_lock_file(run_id)):
-                bury(self._instance, run_id)
+                fail_and_release(self._instance, run_id)
 
     def _return_what_is_not_fetched(self, pool: str) -> None:
         """Take back slots that were set aside for a step whose run does not look."""

@@ -37,7 +37,7 @@ from mixpanel_assets.stopping import stoppable
 
 _PACKAGE = __name__.partition(".")[0]
 
-# How long the loop waits for news before it looks at signals, due retries and slots.
+# How long the loop waits for events before it looks at signals, due retries and slots.
 TICK_SECONDS = 0.1
 
 # What running steps get to end after a cancel. A page takes a second or two; who waits on `stop_requested()` is faster.
@@ -61,7 +61,7 @@ class ThreadEnded:
     error: BaseException | None
 
 
-News = dg.DagsterEvent | ThreadEnded
+StepEvent = dg.DagsterEvent | ThreadEnded
 
 
 class StepThreads:
@@ -74,7 +74,7 @@ class StepThreads:
         self._active = active
         self._slots = slots
         self._max_concurrent = max_concurrent
-        self._news: queue.Queue[News] = queue.Queue()
+        self._step_events: queue.Queue[StepEvent] = queue.Queue()
         self._threads: dict[threading.Thread, str] = {}  # thread -> step key
         self._stop = threading.Event()
         self._turns = FileTurns()
@@ -104,7 +104,7 @@ class StepThreads:
             self._start_ready_steps()
             yield from happened
             yield from self._active.concurrency_event_iterator(self._job_context)
-            happened = [*self._take_news(), *self._active.plan_events_iterator(self._job_context)]
+            happened = [*self._drain_events(), *self._active.plan_events_iterator(self._job_context)]
             if self._error:
                 yield from happened
                 raise self._error
@@ -141,32 +141,32 @@ class StepThreads:
             with stoppable(self._stop), self._turn(step):
                 for event in _step_and_hook_events(self._job_context.for_step(step, known_state)):
                     reported = reported or _is_last_of_step(event)
-                    self._news.put(event)
+                    self._step_events.put(event)
         except BaseException as raised:  # noqa: BLE001 the loop raises it, in its own thread
             error = raised
-        self._news.put(ThreadEnded(threading.current_thread(), step.key, reported, error))
+        self._step_events.put(ThreadEnded(threading.current_thread(), step.key, reported, error))
 
     def _turn(self, step: ExecutionStep) -> AbstractContextManager[None]:
         is_ours = _is_ours(self._job_context.job_def, step)
         return self._turns.our_step() if is_ours else self._turns.their_step(step.key)
 
-    def _take_news(self) -> Iterator[dg.DagsterEvent]:
-        """Wait a tick for news, then take all there is."""
+    def _drain_events(self) -> Iterator[dg.DagsterEvent]:
+        """Wait a tick for events, then take all there is."""
         try:
-            news = [self._news.get(timeout=TICK_SECONDS)]
+            events = [self._step_events.get(timeout=TICK_SECONDS)]
         except queue.Empty:
             return
-        while not self._news.empty():
-            news.append(self._news.get())
-        for item in news:
+        while not self._step_events.empty():
+            events.append(self._step_events.get())
+        for item in events:
             if isinstance(item, ThreadEnded):
-                self._bid_farewell(item)
+                self._on_thread_end(item)
             else:
                 if not item.is_hook_event:
                     self._active.handle_event(item)
                 yield item
 
-    def _bid_farewell(self, ended: ThreadEnded) -> None:
+    def _on_thread_end(self, ended: ThreadEnded) -> None:
         del self._threads[ended.thread]
         if not ended.reported:
             self._active.verify_complete(self._job_context, ended.step_key)
@@ -185,11 +185,11 @@ class StepThreads:
         )
         deadline = time.monotonic() + GRACE_SECONDS
         while self._threads and time.monotonic() < deadline and not self._active.check_for_interrupts():
-            yield from self._take_news()
+            yield from self._drain_events()
         self._patience = 0.0
-        farewell = _farewell(sorted(self._threads.values()))
-        yield dg.DagsterEvent.engine_event(self._job_context, farewell, EngineEventData())
-        raise dg.DagsterExecutionInterruptedError(farewell)
+        message = _cancel_message(sorted(self._threads.values()))
+        yield dg.DagsterEvent.engine_event(self._job_context, message, EngineEventData())
+        raise dg.DagsterExecutionInterruptedError(message)
 
     def _was_ended_elsewhere(self) -> bool:
         """Whether somebody marked the run as ended, as the UI does with a run that it cannot send a signal to."""
@@ -253,7 +253,7 @@ def _snapshot(state: KnownExecutionState) -> KnownExecutionState:
     return state._replace(ready_outputs=set(state.ready_outputs))
 
 
-def _farewell(left_behind: list[str]) -> str:
+def _cancel_message(left_behind: list[str]) -> str:
     if not left_behind:
         return "The run was cancelled; its running steps have ended."
     return f"The run was cancelled; {len(left_behind)} steps did not end in time: {', '.join(left_behind)}."

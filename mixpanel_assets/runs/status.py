@@ -103,7 +103,7 @@ def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]
 
 def _chunk_days_that_fit(days: int, exports: Account) -> int | None:
     """The fewest days per request with which nothing has to wait; None where no number of them does."""
-    left = exports.standing().left
+    left = exports.quota().left
     chunk_days = -(-days // left) if left else MAX_CHUNK_DAYS + 1
     return chunk_days if chunk_days <= MAX_CHUNK_DAYS else None
 
@@ -198,12 +198,12 @@ def _quota() -> dict[str, Any] | None:
 
 
 def _left(account: Account) -> dict[str, Any]:
-    standing = account.standing()
+    quota = account.quota()
     return {
-        "left": standing.left,
-        "hourly_limit": standing.limit,
-        "limit_learned": standing.learned,
-        "next_in_seconds": round(standing.wait_for(1), 1),
+        "left": quota.left,
+        "hourly_limit": quota.limit,
+        "limit_learned": quota.learned,
+        "next_in_seconds": round(quota.wait_for(1), 1),
     }
 
 

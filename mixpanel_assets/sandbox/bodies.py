@@ -87,7 +87,7 @@ def gzip_size(pieces: Sequence[Piece]) -> int:
     return len(_GZIP_HEAD) + sum(piece.deflated().size for piece in pieces) + len(_LAST_DEFLATE_BLOCK) + 8
 
 
-class Shelf:
+class PieceCache:
     """Pieces by key, each made once however many threads ask. Files live until `close`."""
 
     def __init__(self) -> None:

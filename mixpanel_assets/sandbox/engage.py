@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixpanel_assets.sandbox.behaviors import behaviors
-from mixpanel_assets.sandbox.bodies import Piece, Shelf, piece_of
+from mixpanel_assets.sandbox.bodies import Piece, PieceCache, piece_of
 from mixpanel_assets.sandbox.expressions import BadExpression, only_members, predicate
 from mixpanel_assets.sandbox.people import Row
 from mixpanel_assets.sandbox.population import Population, View
@@ -106,7 +106,7 @@ class Engage:
     """Opens sessions and makes their pages. Thread-safe."""
 
     population: Population
-    shelf: Shelf
+    cache: PieceCache
     paging: Paging
     _open: dict[str, Session] = field(default_factory=dict)
     _all: dict[str, Session] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Engage:
 
     def results(self, session: Session, page: int, size: int) -> Piece:
         key = (session.view.key, session.wanted, page, size)
-        return self.shelf.piece(key, lambda: session.rows(page, size), ",")
+        return self.cache.piece(key, lambda: session.rows(page, size), ",")
 
     def properties(self, params: Mapping[str, str], request: str) -> Reply:
         """The most frequent properties of the profiles, with the type that most of their values have."""

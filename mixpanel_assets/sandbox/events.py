@@ -49,7 +49,7 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Habits:
+class EventGenerator:
     """How a seed's events look: `wide` property names are spread over the events (8 each), every n-th event is served
     twice (`duplicate_every`) or lacks its `$insert_id` (`no_insert_id_every`); 0 means never."""
 

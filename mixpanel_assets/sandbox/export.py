@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from mixpanel_assets.sandbox.bodies import Piece, Shelf
+from mixpanel_assets.sandbox.bodies import Piece, PieceCache
 from mixpanel_assets.sandbox.events import Event
 from mixpanel_assets.sandbox.expressions import BadExpression, Predicate, predicate
 from mixpanel_assets.sandbox.population import Population
@@ -26,7 +26,7 @@ class Export:
     (None: all)."""
 
     population: Population
-    shelf: Shelf
+    cache: PieceCache
     today: Callable[[], str]
     chunked: bool = True
     history_days: int | None = None
@@ -49,12 +49,12 @@ class Export:
 
     def _day(self, day: str, choice: "_Choice") -> Piece:
         key = (self.population.day_key(day), choice.key)
-        return self.shelf.piece(key, lambda: self._lines(day, choice))
+        return self.cache.piece(key, lambda: self._lines(day, choice))
 
     def _limited(self, days: list[str], choice: "_Choice", limit: int) -> Piece:
         lines = itertools.chain.from_iterable(self._lines(day, choice) for day in days)
         key = (tuple(map(self.population.day_key, days)), choice.key, limit)
-        return self.shelf.piece(key, lambda: itertools.islice(lines, limit))
+        return self.cache.piece(key, lambda: itertools.islice(lines, limit))
 
     def _lines(self, day: str, choice: "_Choice") -> Iterator[str]:
         for name, properties in self.population.events(day, milliseconds=choice.milliseconds):

@@ -40,7 +40,7 @@ class _Pool:
     starts: deque[float] = field(default_factory=deque)
 
 
-class Gate:
+class RateLimiter:
     """Lets requests in, or raises Refused. One pool for queries, one for exports. Thread-safe."""
 
     def __init__(self, limits: Limits, project_id: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -71,7 +71,7 @@ def mix(number: int) -> int:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class ProfileGenerator:
     """Everyone a seed can make, by number (0, 1, 2, ...); `hostile` mixes in rows that break careless clients."""
 
     seed: int

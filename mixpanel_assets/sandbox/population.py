@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
-from mixpanel_assets.sandbox.events import Event, Habits
-from mixpanel_assets.sandbox.people import Crowd, Row
+from mixpanel_assets.sandbox.events import Event, EventGenerator
+from mixpanel_assets.sandbox.people import ProfileGenerator, Row
 
 COHORTS: Mapping[int, int] = MappingProxyType({1000: 10, 1001: 3})
 GROUP_ID = "-1405123841946871899"
@@ -35,7 +35,7 @@ class View:
     """
 
     key: str
-    crowd: Crowd
+    generator: ProfileGenerator
     numbers: "array[int]"
     changes: Mapping[int, Row]
 
@@ -43,7 +43,7 @@ class View:
         return len(self.numbers)
 
     def row(self, number: int) -> Row:
-        return self.changes.get(number) or self.crowd.row(number)
+        return self.changes.get(number) or self.generator.row(number)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         return map(self.row, self.numbers[start:stop])
@@ -57,7 +57,7 @@ class View:
         numbers = array("q", (n for n in self.numbers if wanted(n, self.row(n))))
         extra = {-1 - position: row for position, row in enumerate(more)}
         numbers.extend(extra)
-        return View(f"{self.key}|{name}", self.crowd, numbers, {**self.changes, **extra})
+        return View(f"{self.key}|{name}", self.generator, numbers, {**self.changes, **extra})
 
 
 class Population:
@@ -87,10 +87,12 @@ class Population:
     ) -> None:
         self.first_day, self.last_day, self.cohorts = first_day, last_day, dict(cohorts)
         self.groups = {GROUP_ID: Population(group_profiles, seed + 1)} if group_profiles else {}
-        self._seeded, self._crowd = profiles, Crowd(seed, hostile)
-        self._habits = Habits(seed, events_per_day, event_properties, duplicate_every, no_insert_id_every, hostile)
+        self._seeded, self._generator = profiles, ProfileGenerator(seed, hostile)
+        self._event_generator = EventGenerator(
+            seed, events_per_day, event_properties, duplicate_every, no_insert_id_every, hostile
+        )
         self._lock = threading.RLock()
-        self._view = View("0", self._crowd, array("q", range(profiles)), {})
+        self._view = View("0", self._generator, array("q", range(profiles)), {})
         self._revision, self._next_number = 0, profiles
         self._days: dict[str, _ChangedDay] = {}
 
@@ -143,7 +145,7 @@ class Population:
 
     def _change(self, numbers: "array[int]", changes: Mapping[int, Row]) -> None:
         self._revision += 1
-        self._view = View(str(self._revision), self._crowd, numbers, changes)
+        self._view = View(str(self._revision), self._generator, numbers, changes)
 
     # Events
 
@@ -151,7 +153,7 @@ class Population:
         """(event name, properties JSON text exactly as served) of one day, in the order in which it is served."""
         changed = self._days.get(day, _UNCHANGED)
         if not changed.replaced and self._is_active(day):
-            yield from self._habits.day(day, self._anyone, milliseconds=milliseconds)
+            yield from self._event_generator.day(day, self._anyone, milliseconds=milliseconds)
         yield from changed.events
 
     def day_key(self, day: str) -> str:
@@ -185,7 +187,7 @@ class Population:
         return self.first_day <= day <= (self.last_day or today())
 
     def _anyone(self, bits: int) -> str:
-        return self._crowd.id_json(bits % self._seeded) if self._seeded else '""'
+        return self._generator.id_json(bits % self._seeded) if self._seeded else '""'
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from mixpanel_assets.sandbox.bodies import Shelf
+from mixpanel_assets.sandbox.bodies import PieceCache
 from mixpanel_assets.sandbox.effects import changed_body, changed_page, instead
 from mixpanel_assets.sandbox.engage import Engage, Paging
 from mixpanel_assets.sandbox.export import Export
 from mixpanel_assets.sandbox.faults import Fault, FaultScript, script
 from mixpanel_assets.sandbox.journal import Arrival, Journal, Request
-from mixpanel_assets.sandbox.limits import Gate, Limits
+from mixpanel_assets.sandbox.limits import Limits, RateLimiter
 from mixpanel_assets.sandbox.lists import Lists
 from mixpanel_assets.sandbox.population import Population, View, today
 from mixpanel_assets.sandbox.replies import (
@@ -82,12 +82,12 @@ class Sandbox:
         self.latency, self.username, self.project_id = latency, username, project_id
         self.journal, self.errors = Journal(), list[str]()
         self._port, self._secret, self._workspace_id = port, secret, workspace_id
-        self._shelf = Shelf()
-        self._script, self._gate = FaultScript(list(faults)), Gate(limits or Limits(), project_id)
+        self._cache = PieceCache()
+        self._script, self._limiter = FaultScript(list(faults)), RateLimiter(limits or Limits(), project_id)
         paging = Paging(page_size, page_size_cap, ignore_page_size, total_on_all_pages)
-        self._engage = Engage(self.population, self._shelf, paging)
+        self._engage = Engage(self.population, self._cache, paging)
         self.lists = Lists(self.population, project_id)
-        self._export = Export(self.population, self._shelf, today, chunked, history_days)
+        self._export = Export(self.population, self._cache, today, chunked, history_days)
         self._server: Server | None = None
 
     def __enter__(self) -> "Sandbox":
@@ -108,7 +108,7 @@ class Sandbox:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
-        self._shelf.close()
+        self._cache.close()
 
     def serve_forever(self) -> None:
         """Answer in the foreground until Ctrl-C or SIGTERM; starts the sandbox when it is not running. Main thread."""
@@ -168,11 +168,11 @@ class Sandbox:
 
     @property
     def limits(self) -> Limits:
-        return self._gate.limits
+        return self._limiter.limits
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._gate.limits = limits
+        self._limiter.limits = limits
 
     def warm(self, from_day: str | None = None, to_day: str | None = None, *, milliseconds: bool = False) -> None:
         """Make and compress all pages, and the days of a range (inclusive; in the unit that will be asked for), so
@@ -192,7 +192,7 @@ class Sandbox:
     def clear(self) -> None:
         """Empty the journal and the counted windows; sessions stay open."""
         self.journal.clear()
-        self._gate.clear()
+        self._limiter.clear()
 
     # What the server asks
 
@@ -209,7 +209,7 @@ class Sandbox:
         """The order of things: credentials, limits, latency, faults, the true answer."""
         self._authenticate(call)
         counted = call.endpoint == "export" or not call.params.get("session_id") or self.limits.count_session_pages
-        self._gate.enter(call.endpoint, call.request, counted=counted)
+        self._limiter.enter(call.endpoint, call.request, counted=counted)
         call.admitted = counted
         time.sleep(self.latency)
         fault = self._script.next(call.endpoint, call.page, call.params.get("from_date"))
@@ -219,13 +219,13 @@ class Sandbox:
         time.sleep(0 if fault.kind in ("trickle", "trickle-head") else fault.seconds)
         if fault.kind == "session-lost":
             self._engage.forget(call.params.get("session_id", ""))
-        reply = instead(fault, call.request, self._gate.quota(call.endpoint)) or self._true_reply(call, fault)
+        reply = instead(fault, call.request, self._limiter.quota(call.endpoint)) or self._true_reply(call, fault)
         return changed_body(fault, reply)
 
     def left(self, call: Call, status: int, rows: int, size: int) -> None:
         """The answer is about to be complete."""
         if call.admitted is not None:
-            self._gate.leave(call.endpoint, status, counted=call.admitted)
+            self._limiter.leave(call.endpoint, status, counted=call.admitted)
         arrival, params = call.arrival, call.params
         self.journal.leave(
             Request(

@@ -56,15 +56,15 @@ class Budget(Result):
 def budget(account: Account, requests: int, *, session_pages: bool = False) -> Budget:
     """What so many requests need; `session_pages`: they belong to an open session, which Mixpanel may not count."""
     counted = 0 if session_pages and not account.session_pages_count() else requests
-    standing = account.standing()
+    quota = account.quota()
     return Budget(
         requests=requests,
         counted_requests=counted,
-        left=standing.left,
-        hourly_limit=standing.limit,
-        limit_learned=standing.learned,
-        asks=standing.left == 0 and standing.may_ask,
-        wait_seconds=round(standing.wait_for(counted), 1) if counted else 0.0,
+        left=quota.left,
+        hourly_limit=quota.limit,
+        limit_learned=quota.learned,
+        asks=quota.left == 0 and quota.may_ask,
+        wait_seconds=round(quota.wait_for(counted), 1) if counted else 0.0,
     )
 
 

@@ -55,7 +55,7 @@ class PropertiesConfig(SyncConfig):
         of_run.check()
         of_all = settings.property_filter()
         of_all.check()
-        return of_all.and_also(of_run)
+        return of_all.intersect(of_run)
 
 
 def check_fraction(value: float, name: str = "max_removed_fraction") -> None:

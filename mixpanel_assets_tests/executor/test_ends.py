@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mixpanel_assets.executor.run_locks import RunLocks, bury_dead_runs
+from mixpanel_assets.executor.run_locks import RunLocks, fail_dead_runs
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import (
@@ -26,7 +26,7 @@ from mixpanel_assets_tests.executor.toy_runs import LIMIT, POOL
 
 class TestDeadRuns:
     def test_a_killed_run_blocks_nobody(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:
-        # Red without bury_the_dead: waits for ever.
+        # Red without fail_dead_runs: waits for ever.
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
         holder = start(toy_runs.pages_job, home, config(3, 60))
         wait_until(lambda: len(words(lines, "begin")) == 1, "the holder's page")
@@ -51,7 +51,7 @@ class TestDeadRuns:
             instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "pages_job"), record.run_id)
         with RunLocks(home / "run_locks").alive(alive.run_id):
             (home / "run_locks" / f"{dead.run_id}.lock").touch()
-            assert bury_dead_runs(instance) == [dead.run_id]
+            assert fail_dead_runs(instance) == [dead.run_id]
             assert [path.name for path in (home / "run_locks").glob("*.lock")] == [f"{alive.run_id}.lock"]
         statuses = [instance.get_run_by_id(record.run_id).status.value for record in (alive, dead)]  # type: ignore[union-attr]
         assert statuses == ["STARTED", "FAILURE"]
@@ -86,7 +86,7 @@ class TestCancel:
         assert record_now
         assert record_now.status == dg.DagsterRunStatus.CANCELED
         assert "3 steps did not end in time" in messages(instance, record.run_id)
-        assert bury_dead_runs(instance) == [record.run_id], "its process took them along"
+        assert fail_dead_runs(instance) == [record.run_id], "its process took them along"
         assert held(instance) == []
 
     def test_a_run_marked_as_cancelled_ends(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:

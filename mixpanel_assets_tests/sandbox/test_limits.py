@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets.sandbox.limits import Gate
+from mixpanel_assets.sandbox.limits import RateLimiter
 from mixpanel_assets.sandbox.replies import Refused
 from mixpanel_assets_tests.sandbox.caller import Answer, Caller
 
@@ -23,9 +23,9 @@ class Clock:
         return self.now
 
 
-def enter_and_leave(gate: Gate, endpoint: str) -> None:
-    gate.enter(endpoint, "/", counted=True)
-    gate.leave(endpoint, 200, counted=True)
+def enter_and_leave(limiter: RateLimiter, endpoint: str) -> None:
+    limiter.enter(endpoint, "/", counted=True)
+    limiter.leave(endpoint, 200, counted=True)
 
 
 class TestLimits:
@@ -54,27 +54,27 @@ class TestLimits:
 
     def test_the_window_rolls(self) -> None:
         clock = Clock()
-        gate = Gate(Limits(queries_per_hour=2, window_seconds=3600), "1", clock)
+        limiter = RateLimiter(Limits(queries_per_hour=2, window_seconds=3600), "1", clock)
         for clock.now in (0.0, 1000.0):
-            enter_and_leave(gate, "engage")
+            enter_and_leave(limiter, "engage")
         clock.now = 3599.0
         with pytest.raises(Refused) as refused:
-            gate.enter("engage", "/", counted=True)
+            limiter.enter("engage", "/", counted=True)
         assert refused.value.reply.headers["Retry-After"] == "1"
         clock.now = 3600.0
-        enter_and_leave(gate, "engage")
+        enter_and_leave(limiter, "engage")
         with pytest.raises(Refused) as refused:
-            gate.enter("engage", "/", counted=True)
+            limiter.enter("engage", "/", counted=True)
         assert refused.value.reply.headers["Retry-After"] == "1000"
 
     def test_three_exports_a_second(self) -> None:
         clock = Clock()
-        gate = Gate(Limits(), "1", clock)
+        limiter = RateLimiter(Limits(), "1", clock)
         for clock.now in (0.0, 0.3, 0.6, 0.91, 1.21):
-            enter_and_leave(gate, "export")
+            enter_and_leave(limiter, "export")
         clock.now = 1.49
         with pytest.raises(Refused):
-            gate.enter("export", "/", counted=True)
+            limiter.enter("export", "/", counted=True)
 
     def test_refused_requests_are_not_counted(self, caller: Caller) -> None:
         caller.sandbox.limits = Limits(queries_per_hour=2)

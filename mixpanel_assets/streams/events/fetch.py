@@ -7,7 +7,7 @@ from typing import BinaryIO
 from mixpanel_assets.client import send_turn
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.project import refuse_other
-from mixpanel_assets.client.property_filter import SievedLines
+from mixpanel_assets.client.property_filter import FilteredLines
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.wire import export_request, save_body
@@ -44,7 +44,7 @@ def save_export(
         answer = client.send(request, client.exports, retrier)
     if query.kept.keeps_all:
         return save_body(answer, file, client.limits)
-    sieved = SievedLines(file, query.kept, client.hash_salt)
-    lines = save_body(answer, sieved, client.limits)
-    sieved.finish()
+    filtered = FilteredLines(file, query.kept, client.hash_salt)
+    lines = save_body(answer, filtered, client.limits)
+    filtered.finish()
     return lines

@@ -214,7 +214,7 @@ class _EventsSteps(Steps):
         chosen = _chosen_days(context)
         found = owed_days(context.instance, self.asset, warehouse, query.source)
         asked = {
-            day: replace(failed, kept=failed.kept.and_also(query.kept), source=query.source)
+            day: replace(failed, kept=failed.kept.intersect(query.kept), source=query.source)
             for day, failed in found.items()
             if (not chosen or day in chosen) and query.covers(failed)
         }

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
 
 
@@ -20,7 +20,7 @@ class EventsQuery:
 
     events: tuple[str, ...] | None = None
     where: str | None = None
-    kept: PropertyFilter = KEEP_ALL
+    kept: PropertyFilter = NO_FILTER
     source: str | None = None
 
     def covers(self, other: "EventsQuery") -> bool:

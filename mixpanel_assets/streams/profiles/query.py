@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
 
@@ -38,7 +38,7 @@ class ProfileQuery(SnapshotQuery):
     output_properties: tuple[str, ...] | None = None
     page_size: int | None = None
     data_group_id: str | None = None
-    kept: PropertyFilter = KEEP_ALL
+    kept: PropertyFilter = NO_FILTER
     source: str | None = None
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from mixpanel_assets.client import json_text
 from mixpanel_assets.client.answer import TooLargeError
 from mixpanel_assets.client.apis import QUERIES
 from mixpanel_assets.client.http import Request, error_in_body
-from mixpanel_assets.client.property_filter import KEEP_ALL, PROFILE_ID, PropertyFilter, digest
+from mixpanel_assets.client.property_filter import NO_FILTER, PROFILE_ID, PropertyFilter, digest
 from mixpanel_assets.client.request_limits import DEFAULT_LIMITS, MB
 from mixpanel_assets.client.server_text import NO_SECRETS, ServerText
 from mixpanel_assets.errors import TransientError
@@ -58,7 +58,7 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
 def parse_page(
     body: bytes,
     page: int,
-    kept: PropertyFilter = KEEP_ALL,
+    kept: PropertyFilter = NO_FILTER,
     salt: str = "",
     *,
     session_id: str | None = None,
@@ -95,7 +95,7 @@ def parse_page(
 def read_page(
     blocks: Iterator[bytes],
     page: int,
-    kept: PropertyFilter = KEEP_ALL,
+    kept: PropertyFilter = NO_FILTER,
     salt: str = "",
     *,
     session_id: str | None = None,
@@ -215,7 +215,7 @@ def _kept(row: Row | RejectedRow, kept: PropertyFilter, salt: str) -> Row | Reje
     if isinstance(row, RejectedRow):
         return RejectedRow(row.row_number, row.reason, "withheld, as it may hold properties that must not be kept")
     distinct_id = digest(row.key.encode(), salt) if PROFILE_ID in kept.hashed else row.key
-    properties = None if row.content is None else kept.sieved(row.content.encode(), salt).decode()
+    properties = None if row.content is None else kept.filtered(row.content.encode(), salt).decode()
     return Row(distinct_id, properties)
 
 

@@ -164,7 +164,7 @@ class _SnapshotSteps(Steps):
                 f"the failed pages are of {last.query.source or 'a project that was not noted'}, and the environment "
                 f"names {wanted.source}: set it back, or sync {name} anew"
             )
-        kept = last.query.kept.and_also(wanted.kept)
+        kept = last.query.kept.intersect(wanted.kept)
         query: SnapshotQuery = replace(last.query, kept=kept)  # type: ignore[type-var]
         folder = self._folder(staging, last.snapshot_id)
         snapshot = folder.read_snapshot() if last.snapshot_id else None
@@ -204,7 +204,7 @@ class _SnapshotSteps(Steps):
     def _announce(self, context: dg.OpExecutionContext, snapshot: Snapshot, client: MixpanelClient) -> None:
         reported = "an unknown number of" if snapshot.total is None else snapshot.total
         context.log.info(f"page 0: {reported} {self.stream} on {snapshot.pages} pages of {snapshot.page_size}")
-        warning = quota_warning(snapshot.pages, client.queries.standing().limit)
+        warning = quota_warning(snapshot.pages, client.queries.quota().limit)
         if warning:
             context.log.warning(warning)
 

@@ -10,7 +10,7 @@ from mixpanel_assets.client.answer import BrokenAnswerError
 from mixpanel_assets.client.apis import QUERIES
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.http import Request, error_in_body
-from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.client.server_text import ServerText
 from mixpanel_assets.errors import MixpanelError
@@ -22,7 +22,7 @@ from mixpanel_assets.streams.snapshot.stream import FetchPage, SnapshotQuery
 class ListQuery(SnapshotQuery):
     """The whole list, of one project."""
 
-    kept: PropertyFilter = KEEP_ALL
+    kept: PropertyFilter = NO_FILTER
     source: str | None = None
 
 

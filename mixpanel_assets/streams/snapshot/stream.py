@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mixpanel_assets.client.client import MixpanelClient
-from mixpanel_assets.client.property_filter import KEEP_ALL, PropertyFilter
+from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.storage.columns import SYNCED_AT, Column
 from mixpanel_assets.streams.snapshot.page import Page
@@ -26,7 +26,7 @@ class SnapshotQuery:
         source: Whose data, as the client says; None where it was not noted.
     """
 
-    kept: PropertyFilter = KEEP_ALL
+    kept: PropertyFilter = NO_FILTER
     source: str | None = None
 
     @property
