@@ -33,6 +33,17 @@ def whole_number(name: str, value: object) -> int:
     raise _refusal(name, "a whole number", value)
 
 
+def whole_numbers(name: str, value: object) -> list[int]:
+    """A list of whole numbers.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping)):
+        return [whole_number(name, each) for each in value]
+    raise _refusal(name, "a list of whole numbers", value)
+
+
 def number(name: str, value: object) -> float:
     """A number: 0.5, 1 or "0.5", and not True; whether it is in range is for others to say.
 

@@ -195,7 +195,7 @@ def test_a_wrong_argument_asks_nothing(sandbox: Sandbox) -> None:
         ("annotations", {"from_date": "2026-02-01", "to_date": "2026-01-31"}, "is after to_date 2026-01-31"),
         ("annotations", {"where": "x"}, "annotations knows no where"),
         ("annotations", {"max_removed_fraction": 2}, "max_removed_fraction must be between 0 and 1"),
-        ("profiles", {}, "there is no stream 'profiles': it is one of cohorts, annotations"),
+        ("profiles", {}, "there is no stream 'profiles': it is one of cohorts, "),
     ):
         with pytest.raises(ConfigurationError, match=words):
             fetch_list(name, **chosen)

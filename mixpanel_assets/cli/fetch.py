@@ -11,7 +11,10 @@ from mixpanel_assets import settings
 from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.pools import ENGAGE_POOL, POOL_CEILINGS
 from mixpanel_assets.process_setup import set_up_process
+
+MOST_QUERIES = POOL_CEILINGS[ENGAGE_POOL]
 
 fetch_app = typer.Typer(help="Copy profiles, events and lists into DuckDB.", no_args_is_help=True)
 retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
@@ -215,6 +218,50 @@ def fetch_annotations(
     return _sync_list("annotations", given, output, wanted=not no_progress, verbose=verbose)
 
 
+@fetch_app.command("cohort_members")
+def fetch_cohort_members(
+    parallel: Parallel = False,
+    workers: Workers = None,
+    cohort: Annotated[
+        list[int] | None, typer.Option("--cohort", "-c", help="Only this cohort, by its number; may be repeated.")
+    ] = None,
+    cohort_name: Annotated[
+        list[str] | None, typer.Option(help="Only the cohort of this name; may be repeated, or a JSON list of names.")
+    ] = None,
+    only_profiles: Annotated[bool, typer.Option("--only-profiles", help="No members that have no profile.")] = False,
+    page_size: Annotated[int | None, typer.Option(help="Members per page wished for; Mixpanel decides.")] = None,
+    max_removed_fraction: RemovedFraction = None,
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy who is in which cohort to the table mixpanel.cohort_members: one counted request per cohort."""
+    given = {
+        "cohort_ids": cohort or None,
+        "cohort_names": names(cohort_name),
+        "include_all_users": False if only_profiles else None,
+        "page_size": page_size,
+        "max_removed_fraction": max_removed_fraction,
+        "on_quota": on_quota.value,
+    }
+    check_settings(parallel=parallel, workers=workers)
+    at_a_time = (workers or MOST_QUERIES) if parallel else 1
+    return _sync_list("cohort_members", given, output, wanted=not no_progress, verbose=verbose, workers=at_a_time)
+
+
+@retry_app.command("cohort_members")
+def retry_cohort_members(
+    on_quota: Quota = OnQuota.stop,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Fetch the members of the cohorts that failed last time."""
+    given = {"retry_failed_pages": True, "on_quota": on_quota.value}
+    return _sync_list("cohort_members", given, output, wanted=not no_progress, verbose=verbose, workers=MOST_QUERIES)
+
+
 def names(given: list[str] | None) -> list[str] | None:
     """Names that were given one by one, or as a JSON list; a comma may be part of a name."""
     if not given:
@@ -247,7 +294,9 @@ def _nothing_is_owed(what: str) -> bool:
     return not owed
 
 
-def _sync_list(name: str, given: dict[str, Any], output: Format, *, wanted: bool, verbose: int) -> int:
+def _sync_list(
+    name: str, given: dict[str, Any], output: Format, *, wanted: bool, verbose: int, workers: int = 1
+) -> int:
     from mixpanel_assets.cli.progress import view
 
     settings.project()
@@ -255,7 +304,7 @@ def _sync_list(name: str, given: dict[str, Any], output: Format, *, wanted: bool
         set_up_process()
         from mixpanel_assets.runs import syncs
 
-        synced = syncs.sync_list(name, given, shown, log_level=log_level(verbose))
+        synced = syncs.sync_list(name, given, shown, log_level=log_level(verbose), workers=workers)
     print_result(synced.result.to_dict(), output)
     for problem in synced.problems:
         warn(problem)

@@ -61,6 +61,9 @@ _KINDS: Mapping[str, Callable[[str, object], Any]] = {
     "times": arguments.text,
     "retry_failed_ranges": arguments.truth,
     "from_date": arguments.day,
+    "cohort_ids": arguments.whole_numbers,
+    "cohort_names": arguments.names,
+    "hash_properties": arguments.names,
     "to_date": arguments.day,
 }
 
@@ -168,6 +171,7 @@ def sync_list(
     watcher: Watcher,
     instance: dg.DagsterInstance | None = None,
     log_level: str = "CRITICAL",
+    workers: int = 1,
 ) -> Synced[FetchResult]:
     """Sync a stream that is neither profiles nor events, by its name.
 
@@ -179,7 +183,7 @@ def sync_list(
     unknown = set(given) - set(stream.config.model_fields)
     if unknown:
         raise ConfigurationError(f"{name} knows no {' or '.join(sorted(unknown))}")
-    synced = sync_pages(stream, _checked(stream.config, given), 1, watcher, instance, log_level)
+    synced = sync_pages(stream, _checked(stream.config, given), workers, watcher, instance, log_level)
     return Synced(_sequential(synced.result, name, None), synced.problems)
 
 

@@ -134,7 +134,9 @@ class Population:
         """The members of a cohort; with include_all_users also ids that have no profile. KeyError: no such cohort."""
         every = self.cohorts[cohort_id]
         ghosts = [Row(f'"no-profile-{cohort_id}-{n}"', "{}") for n in range(_GHOSTS)] if include_all_users else []
-        return view.only(f"cohort {cohort_id} {include_all_users}", lambda number, _: number % every == 0, ghosts)
+        return view.only(
+            f"cohort {cohort_id} {every} {include_all_users}", lambda number, _: number % every == 0, ghosts
+        )
 
     def _number(self, distinct_id: str) -> int:
         view = self._view

@@ -1,8 +1,9 @@
 """All streams, in the order of the UI: a new kind of data is a folder, and a line here."""
 
 from mixpanel_assets.streams.annotations.assets import ANNOTATIONS
+from mixpanel_assets.streams.cohort_members.assets import COHORT_MEMBERS
 from mixpanel_assets.streams.cohorts.assets import COHORTS
 from mixpanel_assets.streams.events.assets import EVENTS
 from mixpanel_assets.streams.profiles.assets import PROFILES
 
-STREAMS = (PROFILES, EVENTS, COHORTS, ANNOTATIONS)
+STREAMS = (PROFILES, EVENTS, COHORTS, COHORT_MEMBERS, ANNOTATIONS)

@@ -7,6 +7,7 @@ page_rules.py   how many pages, and what a page must hold
 staged.py       pages as files
 snapshots.py    page 0, the others, and what of them came
 load.py         the table (missing.py: what it lacks; owed.py: what is to be fetched again)
+changes.py      who came and went
 graph.py        the asset: its ops in the order in which data flows
 reports.py      what a sync says of itself
 checks.py       whether what is stored can be trusted

@@ -55,7 +55,7 @@ def as_stream(
         pages = last_sync(stream, event.asset_materialization.metadata).pages
         if not pages:
             return dg.SkipReason("the last sync has no failed pages")
-        needs = budget(client.queries, len(pages), session_pages=True)
+        needs = budget(client.queries, len(pages), session_pages=stream.part is None)
         return Owed(f"{len(pages)} pages", event.run_id, needs)
 
     return Stream(

@@ -81,8 +81,9 @@ class _Checks:
         self, connection: duckdb.DuckDBPyConnection, metadata: _Metadata | None, earlier: Sequence[int]
     ) -> list[dg.AssetCheckResult]:
         """The result of each check."""
-        table, key = self.stream.name, self.stream.key.name
-        keys = key if self.stream.scope is None else f"{self.stream.scope.name}, {key}"
+        table, keys = self.stream.name, ", ".join(self.stream.row_key)
+        if self.stream.scope is not None:
+            keys = f"{self.stream.scope.name}, {keys}"
         repeated = f"(select 1 from {table} group by {keys} having count(*) > 1)"
         part, values = self._scope_of(metadata)
         stored = count(connection, f"select count(*) from {table} where {part}", values)
@@ -126,7 +127,8 @@ class _Checks:
 
     @property
     def _part(self) -> str:
-        return "the table" if self.stream.scope is None else f"one {self.stream.scope.name}"
+        part = self.stream.scope or self.stream.part
+        return "the table" if part is None else f"one {part.name}"
 
     def _spec(self, what: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
         return dg.AssetCheckSpec(

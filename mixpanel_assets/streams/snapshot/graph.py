@@ -88,7 +88,7 @@ class _SnapshotSteps(Steps):
             (snapshot, pages), fresh = taken_up, False
             self._folder(sync.staging, snapshot.id).claim(context.run_id)
         self._announce(context, snapshot, client)
-        needs = budget(client.queries, len(pages), session_pages=True)
+        needs = budget(client.queries, len(pages), session_pages=self.of.part is None)
         return replace(self._planned(sync.staging, SnapshotPlan(snapshot, config), pages, fresh=fresh), needs=needs)
 
     def fetch(self, sync: Sync, order: Order) -> PageResult:
@@ -171,7 +171,7 @@ class _SnapshotSteps(Steps):
         if snapshot is None:
             context.log.warning("the staged pages of the last sync are gone: all pages are fetched anew")
             return query, None
-        if snapshot.session_id is None:
+        if snapshot.session_of(last.pages[0]) is None:
             context.log.warning("page 0 of the last sync named no session: all pages are fetched anew")
             return query, None
         if snapshot.query.kept != query.kept:
@@ -202,6 +202,9 @@ class _SnapshotSteps(Steps):
             return None
 
     def _announce(self, context: dg.OpExecutionContext, snapshot: Snapshot, client: MixpanelClient) -> None:
+        if snapshot.parts is not None:
+            context.log.info(f"page 0: {len(snapshot.parts.names)} parts, {len(snapshot.parts.empty)} more are empty")
+            return
         reported = "an unknown number of" if snapshot.total is None else snapshot.total
         context.log.info(f"page 0: {reported} {self.stream} on {snapshot.pages} pages of {snapshot.page_size}")
         warning = quota_warning(snapshot.pages, client.queries.quota().limit)

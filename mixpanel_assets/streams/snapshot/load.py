@@ -22,7 +22,7 @@ from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.columns import create_table, is_newer
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
-from mixpanel_assets.streams.snapshot import missing
+from mixpanel_assets.streams.snapshot import changes, missing
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
 from mixpanel_assets.streams.snapshot.stream import FILTER, SnapshotStream
 
@@ -115,18 +115,23 @@ class _Load:
         self._connection = connection
         self._staged = staged
         self._stream = stream
-        self._table, self._key, self._content = stream.name, stream.key.name, stream.content.name
+        self._table, self._key, self._keys = stream.name, stream.key.name, ", ".join(stream.row_key)
         # Another part of the table may have the same key: its rows are none of a snapshot's business.
-        self._in_scope = "true" if stream.scope is None else f"{stream.scope.name} is not distinct from $scope"
-        self._scope = {} if stream.scope is None else {"scope": query.scope}
+        self._in_scope, self._scope = _scope_of(staged)
         self._filter = {"filter": query.filter_text}
         self._began = {"began": staged.snapshot.started_at}
         # Rows that would have been served if Mixpanel still had them.
         self._removable = f"{self._in_scope} and ($filter is null or sync_filter = $filter) and {_NEWER} is not true"
+        texts = ", ".join(f"{name}: 'VARCHAR'" for name in self._staged_columns)
         self._staged_rows = (
             "read_json($files, format = 'newline_delimited', maximum_object_size = $line_limit, columns = "
-            f"{{page: 'BIGINT', row: 'BIGINT', {self._key}: 'VARCHAR', {self._content}: 'VARCHAR'}})"
+            f"{{page: 'BIGINT', row: 'BIGINT', {texts}}})"
         )
+
+    @property
+    def _staged_columns(self) -> Sequence[str]:
+        content = self._stream.content
+        return self._stream.row_key if content is None else (*self._stream.row_key, content.name)
 
     def publish(self) -> Published:
         self._create_tables()
@@ -137,10 +142,16 @@ class _Load:
         distinct = self._count("from chosen_rows")
         self._leave_newer()
         chosen = self._count("from chosen_rows")
-        stored = f"from {self._table} where {self._in_scope} and {self._key} in (select {self._key} from chosen_rows)"
+        stored = (
+            f"from {self._table} where {self._in_scope} and ({self._keys}) in (select {self._keys} from chosen_rows)"
+        )
         kept = self._count(stored, **self._scope)
         # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
         is_all = self._staged.complete and (self._staged.total is None or distinct >= self._staged.total)
+        # Of a stream in parts only those that came whole are in scope.
+        is_all = is_all or self._stream.part is not None
+        if self._stream.changes_table is not None:
+            changes.note(self._connection, self._stream, self._removable, self._values_of_removable)
         removed = self._remove_gone() if is_all else 0
         self._connection.execute(f"delete {stored}", self._scope)
         self._insert_chosen()
@@ -171,10 +182,11 @@ class _Load:
     def _absent_properties(self) -> tuple[str, ...]:
         """Properties that were asked for, may be kept, and that none of the rows just stored has."""
         query = self._staged.snapshot.query
-        if not query.named_properties:
+        content = self._stream.content
+        if not query.named_properties or content is None:
             return ()
         rows = self._connection.execute(
-            f"select distinct unnest(json_keys({self._content})) from {self._table} "
+            f"select distinct unnest(json_keys({content.name})) from {self._table} "
             f"where {self._in_scope} and synced_at = $began",
             {**self._scope, **self._began},
         ).fetchall()
@@ -191,17 +203,18 @@ class _Load:
 
         A row that only ever came with one filter is that filter's, and goes when it leaves it; any other is nobody's.
         """
-        key = self._key
-        self._connection.execute(f"create temp table chosen_rows ({key} varchar, place bigint, sync_filter varchar)")
+        key, keys = self._key, self._stream.row_key
+        columns = ", ".join(f"{name} varchar" for name in keys)
+        self._connection.execute(f"create temp table chosen_rows ({columns}, place bigint, sync_filter varchar)")
         files = [self._staged.folder.rows_file(page.page_index) for page in self._staged.pages if page.rows]
         if files:
             self._connection.execute(
                 f"""
                 insert into chosen_rows
-                select chosen.{key}, place,
+                select {", ".join(f"chosen.{name}" for name in keys)}, place,
                        case when stored.{key} is null or stored.sync_filter = $filter then $filter end
-                from (select {key}, max({_PLACE}) as place from {self._staged_rows} group by {key}) as chosen
-                left join (from {self._table} where {self._in_scope}) as stored on stored.{key} = chosen.{key}
+                from (select {self._keys}, max({_PLACE}) as place from {self._staged_rows} group by all) as chosen
+                left join (from {self._table} where {self._in_scope}) as stored on {_same("stored", "chosen", keys)}
                 """,
                 {"files": _names(files), "line_limit": self._line_limit(), **self._scope, **self._filter},
             )
@@ -225,36 +238,43 @@ class _Load:
             )
         if newer:
             self._connection.execute(
-                f"delete from chosen_rows where {self._key} in "
-                f"(select {self._key} from {self._table} where {self._in_scope} and {_NEWER})",
+                f"delete from chosen_rows where ({self._keys}) in "
+                f"(select {self._keys} from {self._table} where {self._in_scope} and {_NEWER})",
                 scope,
             )
 
     def _remove_gone(self) -> int:
         """Remove what the snapshot would hold if Mixpanel still had it. Returns how many."""
-        scope = {**self._scope, **self._filter, **self._began}
+        scope = self._values_of_removable
         removable = f"from {self._table} where {self._removable}"
-        gone = f"{removable} and {self._key} not in (select {self._key} from chosen_rows)"
+        gone = f"{removable} and ({self._keys}) not in (select {self._keys} from chosen_rows)"
         before, removed = self._count(removable, **scope), self._count(gone, **scope)
         self._refuse_large_removal(before, removed)
         self._connection.execute(f"delete {gone}", scope)
         return removed
 
+    @property
+    def _values_of_removable(self) -> dict[str, object]:
+        return {**self._scope, **self._filter, **self._began}
+
     def _insert_chosen(self) -> None:
         # JSON travels as text inside the JSON line: cast to JSON it stays as served, where reading it as JSON would
         # rewrite numbers.
-        derived = self._stream.columns
-        names = [self._key, self._content, *(column.name for column in derived), "synced_at", "sync_filter"]
-        values = [f"staged.{self._key}", f"{self._content}::json", *(column.value for column in derived)]
-        if self._stream.scope is not None:
-            names.append(self._stream.scope.name)
+        derived, content, scope = self._stream.columns, self._stream.content, self._stream.scope
+        names = [*self._staged_columns, *(column.name for column in derived), "synced_at", "sync_filter"]
+        values = [f"staged.{name}" for name in self._stream.row_key]
+        values += [*([] if content is None else [f"{content.name}::json"]), *(column.value for column in derived)]
+        if scope is not None:
+            names.append(scope.name)
         insert = f"""
             insert into {self._table} ({", ".join(names)})
-            select {", ".join(values)}, $synced_at, sync_filter {"" if self._stream.scope is None else ", $scope"}
+            select {", ".join(values)}, $synced_at, sync_filter {"" if scope is None else ", $scope"}
             from {self._staged_rows} as staged
-            join chosen_rows as chosen on chosen.{self._key} = staged.{self._key} and chosen.place = {_PLACE}
+            join chosen_rows as chosen on {_same("chosen", "staged", self._stream.row_key)} and chosen.place = {_PLACE}
             """
-        same = {"line_limit": self._line_limit(), "synced_at": self._staged.snapshot.started_at, **self._scope}
+        same: dict[str, object] = {"line_limit": self._line_limit(), "synced_at": self._staged.snapshot.started_at}
+        if scope is not None:
+            same |= self._scope
         for files in _batches(
             [self._staged.folder.rows_file(page.page_index) for page in self._staged.pages if page.rows]
         ):
@@ -296,6 +316,24 @@ class _Load:
             longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
             began = self._staged.snapshot.started_at
             add_rejected_rows(self._connection, files, longest, asset=self._stream.name, synced_at=began, part=part)
+
+
+def _scope_of(staged: StagedSnapshot) -> tuple[str, dict[str, object]]:
+    """The condition, with its values, for the stored rows that a snapshot speaks of."""
+    stream, parts = staged.stream, staged.snapshot.parts
+    if stream.scope is not None:
+        return f"{stream.scope.name} is not distinct from $scope", {"scope": staged.snapshot.query.scope}
+    if stream.part is None or parts is None:
+        return "true", {}
+    failed = [parts.names[page.page_index - 1] for page in staged.failed]
+    if parts.are_all:
+        return f"not list_contains($parts::varchar[], {stream.part.name})", {"parts": failed}
+    came = [name for name in (*parts.names, *parts.empty) if name not in failed]
+    return f"list_contains($parts::varchar[], {stream.part.name})", {"parts": came}
+
+
+def _same(one: str, other: str, names: Sequence[str]) -> str:
+    return " and ".join(f"{one}.{name} = {other}.{name}" for name in names)
 
 
 def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:

@@ -23,6 +23,21 @@ class RejectedRow:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What page 0 of a stream in parts says: each further page holds one part, whatever its size.
+
+    Attributes:
+        names: The parts on the pages from page 1 on.
+        empty: Parts that are known to hold no row, so that they have no page.
+        are_all: Whether there are no other parts, so that what is stored of others goes.
+    """
+
+    names: tuple[str, ...]
+    empty: tuple[str, ...] = ()
+    are_all: bool = True
+
+
+@dataclass(frozen=True)
 class Page:
     """One page as the server sent it.
 
@@ -34,6 +49,8 @@ class Page:
         rows: The rows; those of a large page lie in a file.
         rejected: Rows that are none, likewise.
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
+        parts: On page 0 of a stream in parts: which there are.
+        part: On a further page of such a stream: the one that it holds.
     """
 
     page: int
@@ -43,6 +60,8 @@ class Page:
     rows: Collection[Row]
     rejected: Collection[RejectedRow]
     repairs: int
+    parts: Parts | None = None
+    part: str | None = None
 
     @property
     def served(self) -> int:

@@ -58,7 +58,8 @@ def fetch_page(
     due = _rows_due(snapshot, page)
     if staged is not None and staged.served >= (due or 0):
         return staged
-    if snapshot.session_id is None:
+    session = snapshot.session_of(page)
+    if session is None:
         return staged or PageResult(page, error=f"page {page}: not asked for, page 0 named no session_id")
     if folder.is_lost():
         known = staged or PageResult(page, error=f"page {page}: not asked for, its session is lost")
@@ -66,7 +67,7 @@ def fetch_page(
     retrier = client.retrier(log)
     asked = _ask(
         lambda place: folder.stream.fetch_page(
-            client, snapshot.query, page, snapshot.session_id, retrier, _of_size(snapshot.page_size), place
+            client, snapshot.query, page, session, retrier, _of_size(snapshot.page_size), place
         ),
         # What lies here short has been asked for once more already.
         lambda came: page_rules.doubt_of_page(came, due) if staged is None else None,
@@ -210,11 +211,13 @@ def _open(
         id=folder.path.name,
         query=query,
         session_id=first.session_id,
-        page_size=page_rules.page_size_of(first),
+        # Parts are of any size: no page of them is ever too short.
+        page_size=0 if first.parts is not None else page_rules.page_size_of(first),
         total=first.total,
         pages=1,
         started_at=started_at,
         restarts=restarts,
+        parts=first.parts,
     )
     snapshot = _with_pages(client, folder, snapshot, first, log)
     folder.write_snapshot(snapshot)
@@ -229,6 +232,8 @@ def _with_pages(
     Mixpanel's documentation words `total` as the rows of one answer. Of a full page 0 with that total it cannot be told
     whether all rows are meant: page 1 shows it, and costs no other project a request.
     """
+    if first.parts is not None:
+        return dataclasses.replace(snapshot, pages=1 + len(first.parts.names))
     if first.total == snapshot.page_size and first.session_id is not None:
         following = fetch_page(client, folder, snapshot, 1, log)
         if not following.came:

@@ -28,7 +28,7 @@ from mixpanel_assets import private_files
 from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
 from mixpanel_assets.streams.outcome import Outcome
-from mixpanel_assets.streams.snapshot.page import Page
+from mixpanel_assets.streams.snapshot.page import Page, Parts
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
 
 
@@ -45,6 +45,7 @@ class Snapshot:
         pages: Pages, page 0 included.
         started_at: When page 0 was asked for.
         restarts: Fresh starts before this one in the same run.
+        parts: What the pages after page 0 hold, in a stream in parts.
     """
 
     id: str
@@ -55,6 +56,11 @@ class Snapshot:
     pages: int
     started_at: datetime.datetime
     restarts: int = 0
+    parts: Parts | None = None
+
+    def session_of(self, page: int) -> str | None:
+        """What a page is asked for by: the session, or the name of its part."""
+        return self.parts.names[page - 1] if self.parts is not None and page else self.session_id
 
 
 @dataclass(frozen=True)
@@ -214,12 +220,17 @@ class SnapshotFolder:
 
     def _line_blocks(self, page: Page) -> Iterator[bytes]:
         """The rows as lines, some megabytes at a time."""
-        key, content = self.stream.key.name, self.stream.content.name
+        key, content, part = self.stream.key.name, self.stream.content, self.stream.part
         lines: list[dict[str, Any]] = []
         size = 0
         for number, row in enumerate(page.rows):
-            lines.append({"page": page.page, "row": number, key: row.key, content: row.content})
-            size += len(row.content or "")
+            line = {"page": page.page, "row": number, key: row.key}
+            if content is not None:
+                line[content.name] = row.content
+            if part is not None:
+                line[part.name] = page.part
+            lines.append(line)
+            size += len(row.key) + len(row.content or "")
             if size > _BLOCK_CHARACTERS:
                 yield _lines(lines)
                 lines, size = [], 0
@@ -256,7 +267,9 @@ class _Measured:
 
 
 def _digest_of_ids(page: Page) -> str:
-    return hashlib.sha256("\n".join(sorted(row.key for row in page.rows)).encode()).hexdigest()
+    part = [] if page.part is None else [page.part]
+    ids = [*part, *sorted(row.key for row in page.rows)]
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:

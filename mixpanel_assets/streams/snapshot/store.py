@@ -54,12 +54,14 @@ def _preview(connection: duckdb.DuckDBPyConnection, stream: SnapshotStream, rows
     """The latest rows, as a table: in Markdown, a property could make the UI load a picture from anywhere."""
     if not rows:
         return {}
-    columns = [stream.key.name, *(column.name for column in stream.columns), stream.content.name]
+    columns = [*stream.row_key, *(column.name for column in stream.columns)]
+    shown = [f"{name}::varchar" for name in columns]
+    if stream.content is not None:
+        columns.append(stream.content.name)
+        shown.append(f"left({stream.content.name}::varchar, {_PREVIEW_CHARACTERS})")
     latest = stream.columns[0].name if stream.columns else stream.key.name
     found = connection.execute(
-        f"select {', '.join(f'{name}::varchar' for name in columns[:-1])}, "
-        f"left({stream.content.name}::varchar, {_PREVIEW_CHARACTERS}) "
-        f"from {stream.name} order by {latest} desc nulls last limit {rows}"
+        f"select {', '.join(shown)} from {stream.name} order by {latest} desc nulls last limit {rows}"
     ).fetchall()
     records = [dg.TableRecord(dict(zip(columns, map(_shown, row), strict=True))) for row in found]
     schema = dg.TableSchema([dg.TableColumn(name) for name in columns])

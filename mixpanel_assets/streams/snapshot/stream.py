@@ -75,22 +75,27 @@ class SnapshotStream:
     Attributes:
         name: Of the asset, the table, the staging folder.
         key: The column with a row's key, as the server names the row.
-        content: The column with a row's JSON.
+        content: The column with a row's JSON; None: a row is its key alone.
         columns: Further columns that are made out of a row.
         scope: The column that tells parts of the table apart, one of which a snapshot holds; None: there are none.
         query: What is asked for, as a type.
         fetch_page: How a page is asked for.
         missing_table: The table of the pages that did not come.
+        part: The column that says of which part a row is, for a stream whose page 0 says which parts there are and
+            whose further pages hold one each. Keys are told apart within a part; a part that fails costs only itself.
+        changes_table: The table of the rows that came and went, of a stream in parts; None: it is not noted.
     """
 
     name: str
     key: Column
-    content: Column
+    content: Column | None
     query: type[SnapshotQuery]
     fetch_page: FetchPage
     missing_table: str
     columns: tuple[Column, ...] = ()
     scope: Column | None = None
+    part: Column | None = None
+    changes_table: str | None = None
 
     def __post_init__(self) -> None:
         # msgspec crashes when threads look into a class for the first time together.
@@ -99,8 +104,13 @@ class SnapshotStream:
     @cached_property
     def table_columns(self) -> tuple[Column, ...]:
         """All columns of the table, in order."""
-        scope = () if self.scope is None else (self.scope,)
-        return (self.key, self.content, *self.columns, SYNCED_AT, FILTER, *scope)
+        given = [self.part, self.key, self.content, *self.columns, SYNCED_AT, FILTER, self.scope]
+        return tuple(column for column in given if column is not None)
+
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """Names of the columns that tell rows apart, within one scope."""
+        return (self.key.name,) if self.part is None else (self.part.name, self.key.name)
 
 
 FILTER = Column(
