@@ -14,12 +14,12 @@ from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
-from mixpanel_assets.jobs import jobs
+from mixpanel_assets.jobs import history_job, jobs
 from mixpanel_assets.projects import CopiedProject, copied_project
 from mixpanel_assets.properties.assets import property_assets
 from mixpanel_assets.properties.checks import property_checks
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
-from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, hourly_schedule
+from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, history_schedule, hourly_schedule
 from mixpanel_assets.sensors import dead_runs_sensor, properties_sensor, retry_sensor
 from mixpanel_assets.settings import Variables
 from mixpanel_assets.streams.all import STREAMS
@@ -119,8 +119,8 @@ def build_defs(
     return dg.Definitions(
         assets=_with_code([*synced, *derived]),
         asset_checks=[*(stream.checks for stream in own), *property_checks(project)],
-        jobs=jobs(own, executor or threaded_executor),
-        schedules=[hourly_schedule(stream, lookback_days, cron) for stream in own],
+        jobs=[*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)],
+        schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
         sensors=[
             *map(retry_sensor, own),
             dead_runs_sensor,

@@ -22,7 +22,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from mixpanel_assets.projects import PROJECT_TAG, THE_ENVIRONMENTS, CopiedProject
 
 # Jobs of the code location; what else a run is of, its assets tell.
-_JOB_NAMES = re.compile(r"sync_\w+|retry_failed_\w+_(pages|ranges)")
+_JOB_NAMES = re.compile(r"sync_\w+|retry_failed_\w+_(pages|ranges)|delete_old_history")
 # What is still needed is read once for so many runs: 0.3 s where three years of days are loaded.
 _FEWEST_AT_ONCE = 24
 # A sync that finds a year of history spends seconds on it, not minutes; the next one goes on.

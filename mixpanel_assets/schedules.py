@@ -7,11 +7,14 @@ Off until somebody turns them on. A run that is still under way makes a tick ski
 import dagster as dg
 
 from mixpanel_assets.active_runs import active_run
+from mixpanel_assets.jobs import HISTORY_JOB
+from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.streams.stream import Stream
 
 # Mixpanel takes events that are days late (mobile devices offline, imports); five days hold nearly all of them.
 LOOKBACK_DAYS = 5
 HOURLY = "0 * * * *"
+NIGHTLY = "17 3 * * *"
 
 
 def hourly_schedule(stream: Stream, lookback_days: int = LOOKBACK_DAYS, cron: str = HOURLY) -> dg.ScheduleDefinition:
@@ -36,3 +39,15 @@ def hourly_schedule(stream: Stream, lookback_days: int = LOOKBACK_DAYS, cron: st
         return stream.request(lookback_days)
 
     return schedule
+
+
+def history_schedule(project: CopiedProject) -> dg.ScheduleDefinition:
+    """The one schedule that is on from the start: it asks Mixpanel nothing."""
+    job = project.called(HISTORY_JOB)
+    return dg.ScheduleDefinition(
+        name=f"{job}_schedule",
+        job_name=job,
+        cron_schedule=NIGHTLY,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Each night: what is too old goes, also where no sync runs that would delete it.",
+    )

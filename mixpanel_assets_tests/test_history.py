@@ -8,7 +8,9 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets import history
+from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.history import Retention, delete_old_runs
+from mixpanel_assets.jobs import HISTORY_JOB
 from mixpanel_assets.sandbox.faults import Fault
 from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.reports import owed_days
@@ -53,6 +55,26 @@ def test_old_runs_go_and_what_they_stored_shows_as_before(
     assert not _logs(events)
     assert events.materialized() == {FIRST}
     assert list(owed_days(events.instance, EVENTS_KEY)) == ["2026-01-02"]
+
+
+def test_the_nightly_job_deletes_old_runs_and_what_they_left(
+    events: EventsPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when only syncs delete: where none runs, all stays. Its own runs go too."""
+    old = events.sync(FIRST).run_id
+    latest = events.sync(FIRST).run_id
+    left = events.home / "staging" / "handles" / old
+    left.mkdir(parents=True)
+    job = build_defs(executor=dg.in_process_executor).resolve_job_def(HISTORY_JOB)
+    first = job.execute_in_process(instance=events.instance).run_id
+    assert not left.exists()
+    assert {run.run_id for run in events.instance.get_runs()} == {old, latest, first}
+    monkeypatch.setattr(history, "_now", lambda: _LATER)
+    assert job.execute_in_process(instance=events.instance).success
+    kept = {run.run_id for run in events.instance.get_runs()}
+    assert old not in kept
+    assert first not in kept
+    assert latest in kept
 
 
 def test_the_oldest_runs_go_when_logs_take_too_much(events: EventsPipeline) -> None:
