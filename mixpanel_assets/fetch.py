@@ -7,7 +7,7 @@ how results look (results.py). They may be called from any thread, and return wh
 import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -19,20 +19,15 @@ from mixpanel_assets.results import (
     ParallelFetchResult,
     ParallelProfileFetchResult,
     ProfileBatchProgress,
+    SyncResult,
 )
-from mixpanel_assets.runs.syncs import (
-    event_days,
-    event_workers,
-    events_config,
-    profile_workers,
-    profiles_config,
-    sequential_events,
-    sequential_profiles,
-    sync_events,
-    sync_list,
-    sync_profiles,
-)
+from mixpanel_assets.runs.syncs import checked_config, stream_named, sync, workers_for
+from mixpanel_assets.streams.all import STREAMS
+from mixpanel_assets.streams.events.assets import EVENTS
+from mixpanel_assets.streams.profiles.assets import PROFILES
+from mixpanel_assets.streams.stream import Stream
 
+Fetched = TypeVar("Fetched", bound=SyncResult)
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,30 +84,24 @@ def fetch_profiles(
         WarehouseError: the DuckDB file cannot be used; it is as it was.
         Cancelled: Ctrl-C, or cancelled in the UI.
     """
-    config = profiles_config(
-        where=where,
-        cohort_id=cohort_id,
-        include_all_users=include_all_users,
-        distinct_ids=distinct_ids,
-        behaviors=behaviors,
-        as_of_timestamp=as_of_timestamp,
-        output_properties=output_properties,
-        page_size=page_size,
-        data_group_id=data_group_id,
-        max_removed_fraction=max_removed_fraction,
-        max_missing_fraction=max_missing_fraction,
-        on_quota=on_quota,
-        retry_failed_pages=retry_failed_pages,
+    given = {
+        "where": where,
+        "cohort_id": cohort_id,
+        "include_all_users": include_all_users,
+        "distinct_ids": distinct_ids,
+        "behaviors": behaviors,
+        "as_of_timestamp": as_of_timestamp,
+        "output_properties": output_properties,
+        "page_size": page_size,
+        "data_group_id": data_group_id,
+        "max_removed_fraction": max_removed_fraction,
+        "max_missing_fraction": max_missing_fraction,
+        "on_quota": on_quota,
+        "retry_failed_pages": retry_failed_pages,
+    }
+    return _fetched(
+        ParallelProfileFetchResult, PROFILES, given, None, parallel, max_workers, on_batch_complete, instance
     )
-    parallel = _checked(parallel, on_batch_complete, instance)
-    workers = profile_workers(max_workers) if parallel else 1
-    synced = sync_profiles(config, workers, _Callback(on_batch_complete), instance)
-    if parallel and synced.result.has_failures:
-        return synced.result
-    result = synced.result if parallel else sequential_profiles(synced.result)
-    if synced.problems:
-        raise IncompleteSyncError("; ".join(synced.problems), result)
-    return result
 
 
 def fetch_events(
@@ -161,26 +150,19 @@ def fetch_events(
         WarehouseError: the DuckDB file cannot be used; it is as it was.
         Cancelled: Ctrl-C, or cancelled in the UI.
     """
-    config = events_config(
-        chunk_days=chunk_days,
-        events=events,
-        where=where,
-        times=times,
-        max_removed_fraction=max_removed_fraction,
-        on_quota=on_quota,
-        retry_failed_ranges=retry_failed_ranges,
-    )
+    given = {
+        "chunk_days": chunk_days,
+        "events": events,
+        "where": where,
+        "times": times,
+        "max_removed_fraction": max_removed_fraction,
+        "on_quota": on_quota,
+        "retry_failed_ranges": retry_failed_ranges,
+    }
     first, last = arguments.day("from_date", from_date), arguments.day("to_date", to_date)
-    days = event_days(first, last, config.get("chunk_days", 7))
-    parallel = _checked(parallel, on_batch_complete, instance)
-    workers = event_workers(max_workers) if parallel else 1
-    synced = sync_events(config, days, workers, _Callback(on_batch_complete), instance)
-    if parallel and synced.result.has_failures:
-        return synced.result
-    result = synced.result if parallel else sequential_events(synced.result, first, last)
-    if synced.problems:
-        raise IncompleteSyncError("; ".join(synced.problems), result)
-    return result
+    return _fetched(
+        ParallelFetchResult, EVENTS, given, (first, last), parallel, max_workers, on_batch_complete, instance
+    )
 
 
 def fetch_list(name: str, *, instance: dg.DagsterInstance | None = None, **chosen: Any) -> FetchResult:
@@ -201,11 +183,32 @@ def fetch_list(name: str, *, instance: dg.DagsterInstance | None = None, **chose
         WarehouseError: the DuckDB file cannot be used; it is as it was.
         Cancelled: Ctrl-C, or cancelled in the UI.
     """
-    _checked(False, None, instance)  # noqa: FBT003
-    synced = sync_list(arguments.text("name", name), chosen, _Callback(None), instance)
+    stream = stream_named(arguments.text("name", name), [each for each in STREAMS if each not in (PROFILES, EVENTS)])
+    return _fetched(FetchResult, stream, chosen, None, False, None, None, instance)  # noqa: FBT003
+
+
+def _fetched(
+    result_type: type[Fetched],
+    stream: Stream,
+    given: Mapping[str, Any],
+    days: tuple[str, str] | None,
+    parallel: object,
+    max_workers: int | None,
+    callback: Callable[[Any], None] | None,
+    instance: dg.DagsterInstance | None,
+) -> FetchResult | Fetched:
+    """Sync a stream, and say it as its function does."""
+    config = checked_config(stream, given)
+    at_once = _checked(parallel, callback, instance)
+    workers = workers_for(stream, max_workers) if at_once else 1
+    synced = sync(stream, config, workers, _Callback(callback), days=days, instance=instance)
+    result = synced.result if at_once else synced.sequential
+    assert isinstance(result, (FetchResult, result_type))
+    if at_once and synced.result.has_failures:
+        return result
     if synced.problems:
-        raise IncompleteSyncError("; ".join(synced.problems), synced.result)
-    return synced.result
+        raise IncompleteSyncError("; ".join(synced.problems), result)
+    return result
 
 
 def _checked(parallel: object, callback: object, instance: object) -> bool:

@@ -95,6 +95,12 @@ class ParallelProfileFetchResult(SyncResult):
         """Whether a page is missing."""
         return self.failed_pages > 0
 
+    @property
+    def words(self) -> str:
+        """What is missing, in a line."""
+        pages = ", ".join(str(page) for page in self.failed_page_indices)
+        return f"{self.failed_pages} of {self.successful_pages + self.failed_pages} pages failed: {pages}"
+
 
 @dataclass(frozen=True)
 class BatchResult(Result):
@@ -137,6 +143,12 @@ class ParallelFetchResult(SyncResult):
     def has_failures(self) -> bool:
         """Whether a date range is missing."""
         return self.failed_batches > 0
+
+    @property
+    def words(self) -> str:
+        """What is missing, in a line."""
+        days = ", ".join(" to ".join(days) for days in self.failed_date_ranges)
+        return f"{self.failed_batches} of {self.successful_batches + self.failed_batches} chunks failed: {days}"
 
 
 @dataclass(frozen=True)

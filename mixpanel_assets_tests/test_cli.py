@@ -101,7 +101,7 @@ def test_verbose_shows_dagsters_lines(mp: Mp, sandbox: Sandbox) -> None:
 
 
 def test_a_failed_page_is_one_and_a_warning_and_retry_mends_it(mp: Mp, sandbox: Sandbox) -> None:
-    """Red without the exit code in `_sync_profiles`."""
+    """Red without the exit code in `_sync`."""
     sandbox.faults.append(Fault("engage", "status:403", page=2, times=1))
     assert mp("fetch", "profiles", "-p") == 1
     assert (mp.result["failed_page_indices"], mp.result["has_failures"]) == ([2], True)
@@ -142,7 +142,7 @@ def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:
 
 
 def test_failed_days_are_one_and_a_warning_and_retry_mends_them(mp: Mp, sandbox: Sandbox) -> None:
-    """Red without the exit code in `_sync_events`."""
+    """Red without the exit code in `_sync`."""
     sandbox.faults.append(Fault("export", "status:403", from_date="2026-01-02", times=1))
     days = ("--from", "2026-01-01", "--to", "2026-01-03", "--chunk-days", "1")
     assert mp("fetch", "events", *days, "-p") == 1
@@ -567,7 +567,7 @@ def test_help_lists_every_command_in_the_order_of_the_job(mp: Mp) -> None:
     """Red when a command is added and not listed, and when Typer sorts them."""
     assert mp("--help") == 0
     listed = re.findall(r"^│ ([a-z]+) ", mp.out, re.MULTILINE)
-    assert listed == ["demo", "plan", "fetch", "status", "retry", "sandbox"]
+    assert listed == ["demo", "plan", "fetch", "status", "retry", "export", "sandbox"]
     groups = {group.name for group in app.registered_groups}
     commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
     assert groups | commands == set(listed)

@@ -43,7 +43,7 @@ from mixpanel_assets.errors import (
 )
 from mixpanel_assets.runs.instances import open_instance
 from mixpanel_assets.runs.status import status
-from mixpanel_assets.runs.syncs import FewerWorkersWarning, event_workers, profile_workers
+from mixpanel_assets.runs.syncs import FewerWorkersWarning, stream_named, workers_for
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.streams.events import chunking as event_sync
@@ -206,8 +206,8 @@ def test_more_workers_than_mixpanel_answers_are_capped_with_a_warning(sandbox: S
     assert result.total_rows == PROFILES
     assert sandbox.journal.max_in_flight("engage") == 5
     with pytest.warns(FewerWorkersWarning):
-        assert profile_workers(6) == 5
-    assert [profile_workers(wished) for wished in (None, 1, 5)] == [5, 1, 5]
+        assert workers_for(stream_named("profiles"), 6) == 5
+    assert [workers_for(stream_named("profiles"), wished) for wished in (None, 1, 5)] == [5, 1, 5]
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -268,7 +268,7 @@ def test_a_given_instance_is_used(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_bad_arguments_are_refused_before_anything_is_sent(
     sandbox: Sandbox, tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
-    """Red without the check in `profiles_config` and `workers_for`: a run would start."""
+    """Red without the check in `checked_config` and `workers_for`: a run would start."""
     with pytest.raises(ConfigurationError, match=words) as refused:
         fetch_profiles(**arguments)
     assert "\n" not in str(refused.value)
@@ -372,7 +372,7 @@ def test_when_no_chunk_comes_nothing_is_stored(sandbox: Sandbox, tmp_path: Path)
 def test_bad_ranges_are_refused_before_anything_is_sent(
     sandbox: Sandbox, tmp_path: Path, days: tuple[str, str], arguments: dict[str, Any], words: str
 ) -> None:
-    """Red without the checks in `event_days` and `events_config`: a run would start."""
+    """Red without the checks in `event_days` and `checked_config`: a run would start."""
     with pytest.raises(ConfigurationError, match=words):
         fetch_events(*days, **arguments)
     assert sandbox.journal.requests == []
@@ -397,9 +397,9 @@ def test_the_public_names_are_there_and_no_others() -> None:
 
 
 def test_event_workers_are_ten_and_may_be_twenty() -> None:
-    assert [event_workers(wished) for wished in (None, 1, 20)] == [10, 1, 20]
+    assert [workers_for(stream_named("events"), wished) for wished in (None, 1, 20)] == [10, 1, 20]
     with pytest.warns(FewerWorkersWarning, match="no more than 20 exports"):
-        assert event_workers(21) == 20
+        assert workers_for(stream_named("events"), 21) == 20
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 12), (10, 12), (15, 15), (3, 3)])

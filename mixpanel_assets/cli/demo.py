@@ -42,20 +42,26 @@ def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
 def run(profiles_view: View, workers: int) -> ParallelProfileFetchResult:
     """Sync the sandbox's profiles."""
     set_up_process()
-    from mixpanel_assets.runs.syncs import profiles_config, sync_profiles
+    from mixpanel_assets.runs.syncs import checked_config, stream_named, sync
 
     # Another --profiles than last time is no sign of lost data here.
-    return sync_profiles(profiles_config(max_removed_fraction=1.0), workers, profiles_view).result
+    profiles = stream_named("profiles")
+    result = sync(profiles, checked_config(profiles, {"max_removed_fraction": 1.0}), workers, profiles_view).result
+    assert isinstance(result, ParallelProfileFetchResult)
+    return result
 
 
 def run_events(events_view: View) -> ParallelFetchResult:
     """Sync the sandbox's events of the last days."""
-    from mixpanel_assets.runs.syncs import event_days, event_workers, events_config, sync_events
+    from mixpanel_assets.runs.syncs import checked_config, stream_named, sync, workers_for
 
     # A demo of another seed has other events.
-    config = events_config(chunk_days=1, max_removed_fraction=1.0)
-    days = event_days(*day_range(None, None, f"{_EVENT_DAYS}d"), chunk_days=1)
-    return sync_events(config, days, event_workers(None), events_view).result
+    events = stream_named("events")
+    config = checked_config(events, {"chunk_days": 1, "max_removed_fraction": 1.0})
+    days = day_range(None, None, f"{_EVENT_DAYS}d")
+    result = sync(events, config, workers_for(events, None), events_view, days=days).result
+    assert isinstance(result, ParallelFetchResult)
+    return result
 
 
 def stored_lines(profiles: ParallelProfileFetchResult, events: ParallelFetchResult) -> str:

@@ -11,10 +11,7 @@ from mixpanel_assets import settings
 from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.pools import ENGAGE_POOL, POOL_CEILINGS
 from mixpanel_assets.process_setup import set_up_process
-
-MOST_QUERIES = POOL_CEILINGS[ENGAGE_POOL]
 
 fetch_app = typer.Typer(help="Copy profiles, events and lists into DuckDB.", no_args_is_help=True)
 retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
@@ -108,7 +105,9 @@ def fetch_profiles(
         "max_missing_fraction": max_missing_fraction,
         "on_quota": on_quota.value,
     }
-    return _sync_profiles(config, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose)
+    return _sync(
+        "profiles", config, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose
+    )
 
 
 @retry_app.command("profiles")
@@ -126,7 +125,7 @@ def retry_profiles(
     if _nothing_is_owed("profiles"):
         return 0
     config = {"retry_failed_pages": True, "on_quota": on_quota.value}
-    return _sync_profiles(config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
+    return _sync("profiles", config, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
 
 
 @fetch_app.command("events")
@@ -162,8 +161,16 @@ def fetch_events(
         "on_quota": on_quota.value,
     }
     days = day_range(from_date, to_date, last)
-    return _sync_events(
-        config, days, output, parallel=parallel, workers=workers, wanted=not no_progress, verbose=verbose
+    return _sync(
+        "events",
+        config,
+        output,
+        units="chunks",
+        days=days,
+        parallel=parallel,
+        workers=workers,
+        wanted=not no_progress,
+        verbose=verbose,
     )
 
 
@@ -188,7 +195,16 @@ def retry_events(
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota.value,
     }
-    return _sync_events(config, None, output, parallel=True, workers=workers, wanted=not no_progress, verbose=verbose)
+    return _sync(
+        "events",
+        config,
+        output,
+        units="chunks",
+        parallel=True,
+        workers=workers,
+        wanted=not no_progress,
+        verbose=verbose,
+    )
 
 
 @fetch_app.command("cohorts")
@@ -201,7 +217,7 @@ def fetch_cohorts(
 ) -> int:
     """Copy the list of cohorts to the table mixpanel.cohorts: names and sizes, no members."""
     given = {"max_removed_fraction": max_removed_fraction, "on_quota": on_quota.value}
-    return _sync_list("cohorts", given, output, wanted=not no_progress, verbose=verbose)
+    return _sync("cohorts", given, output, is_list=True, wanted=not no_progress, verbose=verbose)
 
 
 @fetch_app.command("annotations")
@@ -215,7 +231,7 @@ def fetch_annotations(
 ) -> int:
     """Copy the notes on the project's charts to the table mixpanel.annotations."""
     given = {"from_date": from_date, "to_date": to_date, "max_removed_fraction": max_removed_fraction}
-    return _sync_list("annotations", given, output, wanted=not no_progress, verbose=verbose)
+    return _sync("annotations", given, output, is_list=True, wanted=not no_progress, verbose=verbose)
 
 
 @fetch_app.command("cohort_members")
@@ -245,9 +261,16 @@ def fetch_cohort_members(
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota.value,
     }
-    check_settings(parallel=parallel, workers=workers)
-    at_a_time = (workers or MOST_QUERIES) if parallel else 1
-    return _sync_list("cohort_members", given, output, wanted=not no_progress, verbose=verbose, workers=at_a_time)
+    return _sync(
+        "cohort_members",
+        given,
+        output,
+        is_list=True,
+        parallel=parallel,
+        workers=workers,
+        wanted=not no_progress,
+        verbose=verbose,
+    )
 
 
 @retry_app.command("cohort_members")
@@ -259,7 +282,7 @@ def retry_cohort_members(
 ) -> int:
     """Fetch the members of the cohorts that failed last time."""
     given = {"retry_failed_pages": True, "on_quota": on_quota.value}
-    return _sync_list("cohort_members", given, output, wanted=not no_progress, verbose=verbose, workers=MOST_QUERIES)
+    return _sync("cohort_members", given, output, is_list=True, parallel=True, wanted=not no_progress, verbose=verbose)
 
 
 def names(given: list[str] | None) -> list[str] | None:
@@ -294,76 +317,47 @@ def _nothing_is_owed(what: str) -> bool:
     return not owed
 
 
-def _sync_list(
-    name: str, given: dict[str, Any], output: Format, *, wanted: bool, verbose: int, workers: int = 1
-) -> int:
-    from mixpanel_assets.cli.progress import view
-
-    settings.project()
-    with view(name, "pages", wanted=wanted, bar=not verbose) as shown:
-        set_up_process()
-        from mixpanel_assets.runs import syncs
-
-        synced = syncs.sync_list(name, given, shown, log_level=log_level(verbose), workers=workers)
-    print_result(synced.result.to_dict(), output)
-    for problem in synced.problems:
-        warn(problem)
-    return 1 if synced.problems else 0
-
-
-def _sync_profiles(
-    given: dict[str, Any], output: Format, *, parallel: bool, workers: int | None, wanted: bool, verbose: int
-) -> int:
-    from mixpanel_assets.cli.progress import view
-
-    check_settings(parallel=parallel, workers=workers)
-    with view("profiles", "pages", wanted=wanted, bar=not verbose) as shown:
-        set_up_process()
-        from mixpanel_assets.runs import syncs
-
-        config = syncs.profiles_config(**given)
-        at_a_time = syncs.profile_workers(workers) if parallel else 1
-        synced = syncs.sync_profiles(config, at_a_time, shown, log_level=log_level(verbose))
-    result = synced.result
-    print_result((result if parallel else syncs.sequential_profiles(result)).to_dict(), output)
-    if result.has_failures:
-        pages = ", ".join(str(page) for page in result.failed_page_indices)
-        total = result.successful_pages + result.failed_pages
-        warn(f"{result.failed_pages} of {total} pages failed: {pages}. Fetch them with: mp retry profiles")
-    else:
-        for problem in synced.problems:
-            warn(problem)
-    return 1 if synced.problems else 0
-
-
-def _sync_events(
+def _sync(
+    name: str,
     given: dict[str, Any],
-    days: tuple[str, str] | None,
     output: Format,
     *,
-    parallel: bool,
-    workers: int | None,
     wanted: bool,
     verbose: int,
+    units: str = "pages",
+    days: tuple[str, str] | None = None,
+    parallel: bool = False,
+    workers: int | None = None,
+    is_list: bool = False,
 ) -> int:
+    """Sync a stream, and print its result. Returns the exit code.
+
+    Args:
+        name: Of the stream.
+        given: Its settings.
+        output: How the result is printed.
+        wanted: Whether progress is shown.
+        verbose: How much of Dagster's log.
+        units: What it comes in.
+        days: Of events: the first and the last.
+        parallel: Several at a time.
+        workers: How many.
+        is_list: The result names no pages; what is missing, the problems say.
+    """
     from mixpanel_assets.cli.progress import view
 
     check_settings(parallel=parallel, workers=workers)
-    with view("events", "chunks", wanted=wanted, bar=not verbose) as shown:
+    with view(name, units, wanted=wanted, bar=not verbose) as shown:
         set_up_process()
         from mixpanel_assets.runs import syncs
 
-        config = syncs.events_config(**given)
-        tags = syncs.event_days(*days, config["chunk_days"]) if days else {}
-        at_a_time = syncs.event_workers(workers) if parallel else 1
-        synced = syncs.sync_events(config, tags, at_a_time, shown, log_level=log_level(verbose))
-    result = synced.result
-    shape = result if parallel or days is None else syncs.sequential_events(result, *days)
-    print_result(shape.to_dict(), output)
-    if result.has_failures:
-        failed = ", ".join(" to ".join(days) for days in result.failed_date_ranges)
-        total = result.successful_batches + result.failed_batches
-        warn(f"{result.failed_batches} of {total} chunks failed: {failed}. Fetch them with: mp retry events")
+        stream = syncs.stream_named(name)
+        config = syncs.checked_config(stream, given)
+        at_a_time = syncs.workers_for(stream, workers) if parallel else 1
+        synced = syncs.sync(stream, config, at_a_time, shown, days=days, log_level=log_level(verbose))
+    print_result((synced.result if parallel and not is_list else synced.sequential).to_dict(), output)
+    if synced.result.has_failures and not is_list:
+        warn(f"{synced.result.words}. Fetch them with: mp retry {name}")
     else:
         for problem in synced.problems:
             warn(problem)

@@ -29,6 +29,7 @@ class Stream:
         name: Of the table and the asset.
         key: The asset's.
         pool: Limits its requests in flight, over all runs.
+        requests: What its requests are called.
         config: The settings of a sync.
         asset: Makes the asset; not at the import, as its partitions may be the environment's.
         checks: The asset's.
@@ -48,6 +49,7 @@ class Stream:
     name: str
     key: dg.AssetKey
     pool: str
+    requests: str
     config: type[SyncConfig]
     asset: Callable[[], dg.AssetsDefinition]
     checks: dg.AssetChecksDefinition

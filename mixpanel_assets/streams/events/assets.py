@@ -35,6 +35,7 @@ def _events(project: CopiedProject) -> Stream:
         name=TABLE,
         key=key,
         pool=project.called(EXPORT_POOL),
+        requests="exports",
         config=EventsConfig,
         asset=ops.asset,
         checks=events_checks(project),

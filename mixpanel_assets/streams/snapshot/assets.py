@@ -62,6 +62,7 @@ def as_stream(
         name=stream.name,
         key=key,
         pool=project.called(pool),
+        requests="pages",
         config=config,
         asset=lambda: asset,
         checks=snapshot_checks(stream, project, retry_job),
