@@ -14,8 +14,9 @@ whole or absent, and the DuckDB file with its one transaction; io_managers.py is
 columns out of the JSON. executor/ runs the steps as threads; file_turns.py lets other people's among them have the
 DuckDB file.
 
-Wiring: definitions.py is what Dagster loads, from resources.py, jobs.py, schedules.py, sensors.py and others with
-Dagster's names; reports/ has what a sync says of itself in the UI, as far as the streams share it.
+Wiring: definitions.py is what Dagster loads, component.py the same as YAML; they are made of resources.py, jobs.py,
+schedules.py, sensors.py and others with Dagster's names. projects.py is how several Mixpanel projects are told apart;
+reports/ has what a sync says of itself in the UI, as far as the streams share it.
 
 For people: fetch.py is the functions above, cli/ is `mp`, both on runs/, which starts the same run as the Dagster UI;
 results.py is what they return. sandbox/ is a Mixpanel to play with.
@@ -29,6 +30,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mixpanel_assets.component import MixpanelComponent
     from mixpanel_assets.fetch import fetch_events, fetch_list, fetch_profiles
     from mixpanel_assets.results import (
         BatchProgress,
@@ -43,6 +45,7 @@ __all__ = [
     "BatchProgress",
     "BatchResult",
     "FetchResult",
+    "MixpanelComponent",
     "ParallelFetchResult",
     "ParallelProfileFetchResult",
     "ProfileBatchProgress",
@@ -51,7 +54,12 @@ __all__ = [
     "fetch_profiles",
 ]
 
-_MODULE_OF = {"fetch_events": "fetch", "fetch_list": "fetch", "fetch_profiles": "fetch"}
+_MODULE_OF = {
+    "MixpanelComponent": "component",
+    "fetch_events": "fetch",
+    "fetch_list": "fetch",
+    "fetch_profiles": "fetch",
+}
 
 
 def __getattr__(name: str) -> Any:

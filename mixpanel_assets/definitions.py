@@ -123,7 +123,7 @@ def build_defs(
         schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
         sensors=[
             *map(retry_sensor, own),
-            dead_runs_sensor,
+            dead_runs_sensor(project),
             properties_sensor(project),
             alert_on_failure(on_failure, project),
         ],

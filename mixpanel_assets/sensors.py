@@ -53,14 +53,22 @@ def retry_sensor(stream: Stream) -> dg.SensorDefinition:
     return sensor
 
 
-@dg.sensor(
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reports runs failed whose process was killed, and frees their slots, which would keep others queued.",
-)
-def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    failed = fail_dead_runs(context.instance)
-    return dg.SkipReason(f"reported as failed: {', '.join(failed)}" if failed else "no run has died")
+def dead_runs_sensor(project: CopiedProject) -> dg.SensorDefinition:
+    """The sensor that clears away dead runs, of whatever project; one is enough, and none knows of another."""
+
+    @dg.sensor(
+        name=project.called("dead_runs_sensor"),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Reports runs failed whose process was killed, and frees their slots, which would keep others queued."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        failed = fail_dead_runs(context.instance)
+        return dg.SkipReason(f"reported as failed: {', '.join(failed)}" if failed else "no run has died")
+
+    return sensor
 
 
 def properties_sensor(project: CopiedProject) -> dg.SensorDefinition:
