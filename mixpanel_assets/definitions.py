@@ -23,6 +23,7 @@ from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, history_schedule, h
 from mixpanel_assets.sensors import dead_runs_sensor, properties_sensor, retry_sensor
 from mixpanel_assets.settings import Variables
 from mixpanel_assets.streams.all import STREAMS
+from mixpanel_assets.streams.graph import source_key
 from mixpanel_assets.streams.stream import Stream
 
 # The hourly schedule may fail twice before anybody has to look; a day without a sync is a failure.
@@ -117,7 +118,7 @@ def build_defs(
     standard = _resources(project, duckdb_path, read_copy, staging_folder)
     _check_name(project, standard, resources or {})
     return dg.Definitions(
-        assets=_with_code([*synced, *derived]),
+        assets=[_source(project), *_with_code([*synced, *derived])],
         asset_checks=[*(stream.checks for stream in own), *property_checks(project)],
         jobs=[*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)],
         schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
@@ -188,6 +189,15 @@ def _resources(
         WAREHOUSE: WarehouseIOManager(database=duckdb_path, read_copy=read_copy),
         HANDLES: HandleIOManager(staging=staging),
     }
+
+
+def _source(project: CopiedProject) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        source_key(project),
+        group_name=project.group,
+        kinds={"mixpanel"},
+        description="The project in Mixpanel. It is read, and made or changed by nothing here.",
+    )
 
 
 def _dressed(

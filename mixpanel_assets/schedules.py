@@ -43,10 +43,9 @@ def hourly_schedule(stream: Stream, lookback_days: int = LOOKBACK_DAYS, cron: st
 
 def history_schedule(project: CopiedProject) -> dg.ScheduleDefinition:
     """The one schedule that is on from the start: it asks Mixpanel nothing."""
-    job = project.called(HISTORY_JOB)
     return dg.ScheduleDefinition(
-        name=f"{job}_schedule",
-        job_name=job,
+        name=project.called(f"{HISTORY_JOB}_schedule"),
+        job_name=project.called(HISTORY_JOB),
         cron_schedule=NIGHTLY,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Each night: what is too old goes, also where no sync runs that would delete it.",

@@ -30,7 +30,8 @@ def _described() -> str:
             lines.append(f"  partitioned: {type(spec.partitions_def).__name__}")
         if spec.freshness_policy:
             lines.append(f"  fresh: {type(spec.freshness_policy).__name__}")
-        lines += _config(repository.assets_defs_by_key[key].node_def.config_schema)
+        if spec.is_materializable:
+            lines += _config(repository.assets_defs_by_key[key].node_def.config_schema)
     for check in sorted(graph.asset_check_keys, key=lambda check: (check.asset_key.to_user_string(), check.name)):
         blocking = " blocking" if graph.get_check_spec(check).blocking else ""
         lines.append(f"check {check.asset_key.to_user_string()} {check.name}{blocking}")
@@ -85,7 +86,7 @@ def test_loads_without_environment_and_without_warnings() -> None:
 def test_every_asset_says_where_its_code_is() -> None:
     """Red without `_with_code`."""
     graph = defs.resolve_asset_graph()
-    for key in graph.get_all_asset_keys():
+    for key in graph.materializable_asset_keys:
         assert "dagster/code_references" in graph.get(key).metadata, key
 
 

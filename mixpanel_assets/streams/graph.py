@@ -25,6 +25,9 @@ from mixpanel_assets.streams.outcome import MISSING, Fetched, outcomes_of, refus
 from mixpanel_assets.streams.reports import unit_metadata
 from mixpanel_assets.streams.settings import SyncConfig
 
+# The input of the plan that stands for the project in Mixpanel; nothing is handed over.
+_SOURCE = "project_in_mixpanel"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -165,10 +168,11 @@ class SyncOps:
         self._check = _check_op(steps)
         self._collect = _collect_op(steps)
 
-    def flow(self, report: dg.OpDefinition | None = None, called: str = "report") -> Any:
-        """Compose them, within a graph, where they go by the names that they have in every project."""
+    def flow(self, *source: Any, report: dg.OpDefinition | None = None, called: str = "report") -> Any:
+        """Compose them, within a graph, where they go by the names that they have in every project. `source` is what
+        the plan comes after: the project in Mixpanel, in an asset."""
         names = self.steps.names
-        plan, units = self._plan.alias(names.plan.name)()
+        plan, units = self._plan.alias(names.plan.name)(*source)
         fetched = units.map(self._fetch.alias(names.fetch.name)).collect()
         if self._check is not None and names.check is not None:
             plan, owed = self._check.alias(names.check.name)(plan, fetched)
@@ -200,6 +204,7 @@ def stream_asset(
         return {steps.names.plan.name: {"config": chosen.model_dump(exclude_none=True)}}
 
     @dg.graph_asset(
+        ins={_SOURCE: dg.AssetIn(source_key(project), dagster_type=dg.Nothing)},
         name=steps.stream,
         key_prefix=project.key_prefix,
         config=flat_config,
@@ -214,10 +219,15 @@ def stream_asset(
         },
         description=description,
     )
-    def asset() -> Any:
-        return ops.flow(report)
+    def asset(project_in_mixpanel: Any) -> Any:
+        return ops.flow(project_in_mixpanel, report=report)
 
     return asset
+
+
+def source_key(project: CopiedProject) -> dg.AssetKey:
+    """What all streams of a project come after in the lineage: the project in Mixpanel, which nothing here makes."""
+    return dg.AssetKey(project.called("mixpanel_project"))
 
 
 def _op(steps: Steps, step: Step, *resources: str, online: bool) -> Mapping[str, Any]:
@@ -249,7 +259,7 @@ def _hand_on(steps: Steps, planned: Planned) -> Iterator[dg.Output[Any] | dg.Dyn
 def _plan_op(steps: Steps) -> dg.OpDefinition:
     needed = _op(steps, steps.names.plan, "mixpanel", "staging", "warehouse", "history", online=steps.plans_online)
 
-    @dg.op(**needed, out=_planned_outs(steps))
+    @dg.op(**needed, ins={_SOURCE: dg.In(dg.Nothing)}, out=_planned_outs(steps))
     def plan(
         context: dg.OpExecutionContext,
         config: steps.config,  # type: ignore[name-defined]  # the stream's own

@@ -354,7 +354,7 @@ class EventsOps:
             description="Fetch only the days of events that failed and have not come since.",
         )
         def failed_event_ranges() -> None:
-            self._ops.flow(self._report_each, "report_each")
+            self._ops.flow(report=self._report_each, called="report_each")
 
         return failed_event_ranges.to_job(
             self._project.called(RETRY_JOB),
