@@ -19,7 +19,7 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.client.request_limits import RequestLimits
 from mixpanel_assets.client.retry import RetryPolicy
-from mixpanel_assets.client.start_rate import StartRate
+from mixpanel_assets.client.start_rate import StartRate, schema_starts
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.settings import SCHEMA, Variables
@@ -106,6 +106,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 policy=policy,
                 stop=stop_requested(),
                 export_starts=StartRate(settings.home() / starts),
+                schema_starts=schema_starts(settings.home() / "schema_starts"),
                 ledger=Ledger(settings.home() / LEDGER_FILE, stop=stop_requested()),
                 hourly_queries=self.hourly_queries or settings.hourly_queries(variables),
                 hourly_exports=self.hourly_exports or settings.hourly_exports(variables),

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from mixpanel_assets.cli.main import run
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.client.retry import RetryPolicy
+from mixpanel_assets.client.start_rate import schema_starts
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -26,10 +28,11 @@ from mixpanel_assets.errors import (
     TransientError,
 )
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.sandbox.lists import ANNOTATIONS
+from mixpanel_assets.sandbox.lists import ANNOTATIONS, SCHEMAS
 from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.annotations.stream import ANNOTATION_LIST
 from mixpanel_assets.streams.cohorts.stream import COHORT_LIST
+from mixpanel_assets.streams.lexicon_schemas.stream import LEXICON_LIST
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 from mixpanel_assets_tests.toy_stream import TOYS
@@ -105,7 +108,8 @@ LISTS = (
     Listed("cohorts/list", COHORT_LIST, "%s"),
     Listed("annotations", ANNOTATION_LIST, '{"status":"ok","results":%s}'),
 )
-each_list = pytest.mark.parametrize("listed", LISTS, ids=str)
+LEXICON = Listed("schemas", LEXICON_LIST, '{"status":"ok","results":%s}')
+each_list = pytest.mark.parametrize("listed", [*LISTS, LEXICON], ids=str)
 ODD = (
     *('{"error":"no"}', '{"status":"error","error":"no"}', "", "null", "7", '{"code":500}', "[", '"terminated early"'),
     *('{"status":"ok"}', '{"results":null}', '{"results":{}}', '{"results":[{"id":7}', '{"results":[}', "<html>", "{}"),
@@ -144,7 +148,7 @@ def test_a_refusal_says_what_to_do(sandbox: Sandbox, listed: Listed) -> None:
         assert len(sandbox.journal.requests) == (2 if error is TransientError else 1), status
 
 
-@each_list
+@pytest.mark.parametrize("listed", LISTS, ids=str)
 def test_rows_of_a_list_are_kept_as_served(sandbox: Sandbox, listed: Listed) -> None:
     """Whatever an item holds; what has no key is set aside."""
     good = ['{"id":123456789012345678901234567890,"name":7}', '{"id":"a/b","date":[1],"tags":"x"}', '{"id":7,"id":8}']
@@ -189,12 +193,73 @@ def test_annotations_are_stored(sandbox: Sandbox, tmp_path: Path) -> None:
     assert queries_left(sandbox) == 60
 
 
+def test_lexicon_is_taken_apart(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A row for each event and each property; a sync of one kind leaves the other."""
+    odd = {"description": 7, "metadata": {"com.mixpanel": {"tags": "x", "hidden": "yes", "dropped": 1}}}
+    sandbox.lists.schemas = [*SCHEMAS, {"entityType": "event", "name": "Größe\n🚀", "schemaJson": odd}]
+    fetch_list("lexicon_schemas")
+    names = "entity_type, entity_name, property"
+    said = f"select {names}, description, display_name, type, tags, hidden, dropped from mixpanel.lexicon_schemas"
+    assert rows(tmp_path, f"{said} order by {names} nulls first") == [
+        ("event", "Größe\n🚀", None, "7", None, None, [], False, False),
+        ("event", "Sign up", None, "Somebody made an account", "New account", None, ["core"], False, False),
+        ("event", "Sign up", "debug", None, None, "boolean", [], True, True),
+        ("event", "Sign up", "plan", "What they pay for", None, "string", [], False, False),
+        ("profile", "$user", None, None, None, None, [], False, False),
+        ("profile", "$user", "$email", None, None, "string", [], False, False),
+    ]
+    sandbox.lists.schemas = [{"entityType": "event", "name": "New", "schemaJson": {}}, *SCHEMAS[1:]]
+    fetch_list("lexicon_schemas", entity_type="event")
+    assert rows(tmp_path, "select count(*) from mixpanel.lexicon_schemas") == [(7,)]
+    assert {request.endpoint for request in sandbox.journal.requests} == {"schemas"}
+    assert queries_left(sandbox) == 60
+
+
+def test_an_entry_that_is_none_is_set_aside(sandbox: Sandbox) -> None:
+    good, bad = (
+        '{"entityType":"event","name":"","schemaJson":{"properties":null}}',
+        {
+            "7": "not an object",
+            '{"name":"x","schemaJson":{}}': "no entityType",
+            '{"entityType":"event","name":7,"schemaJson":{}}': "no name",
+            '{"entityType":"event","name":"x"}': "no schemaJson",
+            '{"entityType":"event","name":"x","schemaJson":[]}': "schemaJson is no object",
+            '{"entityType":"event","name":"x","schemaJson":{"properties":[]}}': "properties are no object",
+        },
+    )
+    body = LEXICON.answer % f"[{','.join([good, *bad])}]"
+    sandbox.faults = [Fault("schemas", "status:200", body=body)]
+    page = LEXICON.page()
+    assert [row.key for row in page.rows] == ['["event", ""]']
+    assert {row.text: row.reason for row in page.rejected} == bad
+
+
+def test_lexicon_is_asked_five_times_a_minute(tmp_path: Path) -> None:
+    """By all processes together."""
+
+    class Stop(threading.Event):
+        now = 1000.0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.now += timeout or 0
+            return False
+
+    stop, starts = Stop(), list[float]()
+    rates = [schema_starts(tmp_path / "starts", lambda: stop.now) for _ in range(2)]
+    for number in range(12):
+        with rates[number % 2].turn(stop):
+            starts.append(stop.now)
+    assert all(later - earlier > 60 for earlier, later in zip(starts, starts[5:], strict=False))
+    assert starts[-1] - starts[0] < 125
+
+
 def test_a_wrong_argument_asks_nothing(sandbox: Sandbox) -> None:
     for name, chosen, words in (
         ("annotations", {"from_date": "20260131"}, "from_date '20260131' is not a date: write it as 2024-01-31"),
         ("annotations", {"from_date": "2026-02-01", "to_date": "2026-01-31"}, "is after to_date 2026-01-31"),
         ("annotations", {"where": "x"}, "annotations knows no where"),
         ("annotations", {"max_removed_fraction": 2}, "max_removed_fraction must be between 0 and 1"),
+        ("lexicon_schemas", {"entity_type": "user"}, "entity_type must be event or profile, not 'user'"),
         ("profiles", {}, "there is no stream 'profiles': it is one of cohorts, "),
     ):
         with pytest.raises(ConfigurationError, match=words):

@@ -234,6 +234,19 @@ def fetch_annotations(
     return _sync("annotations", given, output, is_list=True, wanted=not no_progress, verbose=verbose)
 
 
+@fetch_app.command("lexicon_schemas")
+def fetch_lexicon_schemas(
+    entity_type: Annotated[str | None, typer.Option(help="Only what is said of this: event or profile.")] = None,
+    max_removed_fraction: RemovedFraction = None,
+    output: FormatOption = Format.json,
+    no_progress: NoProgress = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Copy what Lexicon says of events and properties to the table mixpanel.lexicon_schemas."""
+    given = {"entity_type": entity_type, "max_removed_fraction": max_removed_fraction}
+    return _sync("lexicon_schemas", given, output, is_list=True, wanted=not no_progress, verbose=verbose)
+
+
 @fetch_app.command("cohort_members")
 def fetch_cohort_members(
     parallel: Parallel = False,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from mixpanel_assets.client import start_rate
 from mixpanel_assets.client.answer import Answer, CancelledInFlightError
 from mixpanel_assets.client.http import Request, Transport, UnreachableError
 from mixpanel_assets.client.project import Project
@@ -33,6 +34,7 @@ class MixpanelClient:
         policy: When to try again.
         stop: Set it to end waits and further attempts at once.
         export_starts: Spaces the starts of exports; default: this process alone.
+        schema_starts: Likewise of requests for the schemas of Lexicon.
         ledger: Counts requests against the hourly quota; default: those of this client alone.
         hourly_queries, hourly_exports: Quotas of the project that are known to differ from 60.
         hash_salt: Makes hashes of properties hard to guess.
@@ -49,6 +51,7 @@ class MixpanelClient:
         policy: RetryPolicy | None = None,
         stop: threading.Event | None = None,
         export_starts: StartRate | None = None,
+        schema_starts: StartRate | None = None,
         ledger: Ledger | None = None,
         hourly_queries: int | None = None,
         hourly_exports: int | None = None,
@@ -61,6 +64,7 @@ class MixpanelClient:
         self._policy = policy or RetryPolicy()
         self.stop = stop or threading.Event()
         self.export_starts = export_starts or StartRate()
+        self.schema_starts = schema_starts or start_rate.schema_starts()
         self._transport = Transport(project, limits, self.stop)
         self.served_days = ServedDays()
         self.profiles_source = project.source(project.query_url)

@@ -1,9 +1,9 @@
-"""How often exports may start: three within a second, over all processes that share a file.
+"""How often requests may start, such as three exports within a second, over all processes that share a file.
 
 Belongs here: spacing the starts of requests. Does not belong here: how many run at once (pools.py) and how many an hour
 allows (quota.py).
 
-Whoever wants to start waits in line behind a lock, looks at when the last three started, goes, and writes down when it
+Whoever wants to start waits in line behind a lock, looks at when the last few started, goes, and writes down when it
 has gone. Real starts are recorded, not booked ones, and no other starts meanwhile: a thread that wakes late, or is put
 aside amid its start, never crowds the next.
 """
@@ -24,20 +24,32 @@ MOST_STARTS = 3
 # A little more than the second that Mixpanel counts: requests arrive with the jitter of both machines. Of 141 starts of
 # three processes on two cores under a load of 11, no fourth came before 1.085 s; of 140 under one of 19, before 1.032.
 WINDOW_SECONDS = 1.1
+# Of the schemas of Lexicon Mixpanel answers five requests a minute, for all projects of an organisation together.
+MOST_SCHEMA_STARTS = 5
+SCHEMA_WINDOW_SECONDS = 61.0
 _MOST_LATE_SECONDS = 0.5
 _LOCK_POLL_SECONDS = 0.02
 _CANCEL_POLL_SECONDS = 0.5
 
 
 class StartRate:
-    """At most three starts within a second. Safe to share between threads.
+    """At most so many starts within so many seconds, by default three within one. Safe to share between threads.
 
     Args:
         file: Where starts are written down for other processes to see; None: this process alone.
         clock: Wall clock in seconds, the one that processes share.
+        most: Starts.
+        seconds: Within these, with something on top for the jitter of both machines.
     """
 
-    def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        most: int = MOST_STARTS,
+        seconds: float = WINDOW_SECONDS,
+    ) -> None:
+        self._most, self._seconds = most, seconds
         self._file = file
         self._clock = clock
         self._turn = threading.Lock()
@@ -54,19 +66,19 @@ class StartRate:
         with self._turn, self._alone(stop):
             starts = self._read()
             # A clock that was set back must not make anybody wait for the future.
-            waited_for = starts[-MOST_STARTS] if len(starts) >= MOST_STARTS else 0.0
+            waited_for = starts[-self._most] if len(starts) >= self._most else 0.0
             began = self._clock()
-            wait = min(waited_for + WINDOW_SECONDS - began, WINDOW_SECONDS + _MOST_LATE_SECONDS)
+            wait = min(waited_for + self._seconds - began, self._seconds + _MOST_LATE_SECONDS)
             if (wait > 0 and stop.wait(wait)) or stop.is_set():
                 raise Cancelled("cancelled while waiting for a turn to ask")
             # A machine that is so busy that it wakes us late may let the request arrive as late.
             late = min(max(0.0, self._clock() - began - wait), _MOST_LATE_SECONDS) if wait > 0 else 0.0
             # Noted before too, for a process that is killed between.
-            self._write([*starts, self._clock() + late][-MOST_STARTS:])
+            self._write([*starts, self._clock() + late][-self._most :])
             try:
                 yield
             finally:
-                self._write([*starts, self._clock() + late][-MOST_STARTS:])
+                self._write([*starts, self._clock() + late][-self._most :])
 
     @contextmanager
     def _alone(self, stop: threading.Event) -> Iterator[None]:
@@ -93,7 +105,7 @@ class StartRate:
         except FileNotFoundError:
             return []
         except (ValueError, TypeError):  # A process was killed while it wrote: a moment ago, for all that is known.
-            return [self._clock()] * MOST_STARTS
+            return [self._clock()] * self._most
 
     def _write(self, starts: list[float]) -> None:
         if self._file is None:
@@ -101,6 +113,11 @@ class StartRate:
         else:
             with _usable(self._file):
                 private_files.write(self._file, json.dumps(starts).encode())
+
+
+def schema_starts(file: Path | None = None, clock: Callable[[], float] = time.time) -> StartRate:
+    """How often the schemas of Lexicon may be asked for."""
+    return StartRate(file, clock, MOST_SCHEMA_STARTS, SCHEMA_WINDOW_SECONDS)
 
 
 def _acquired(lock: FileLock) -> bool:

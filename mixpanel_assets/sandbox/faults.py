@@ -61,7 +61,7 @@ from typing import Any
 
 from mixpanel_assets.sandbox.wire import Damage
 
-ENDPOINTS = ("engage", "engage/properties", "cohorts/list", "annotations", "export")
+ENDPOINTS = ("engage", "engage/properties", "cohorts/list", "annotations", "schemas", "export")
 WIRE = frozenset({"drop", "reset", "short-body", "bad-length", "no-final-chunk", "bad-chunk"}) | {
     *("no-chunks", "huge-chunk"),
     *("gzip-cut", "no-framing", "trickle", "trickle-head", "two-lengths"),

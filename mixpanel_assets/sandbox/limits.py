@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mixpanel_assets.sandbox.replies import Quota, Refused, too_many_exports
+from mixpanel_assets.sandbox.replies import Quota, Refused, plain_status, too_many_exports
 
 # Exports are spaced by the client but arrive with the jitter of two machines: four starts that were meant for 1.00 s
 # may come within 0.95 s, and refusing those would be a finding about the scheduler.
 _SECOND = 0.9
+_MINUTE = 60.0
 _UNCOUNTED = (401, 402, 429)
 
 
@@ -27,6 +28,7 @@ class Limits:
     exports_per_hour: int = 60
     concurrent_exports: int = 100
     exports_per_second: float = 3
+    schemas_per_minute: int = 5
     count_session_pages: bool = False
     enforce: bool = True
     window_seconds: float = 3600
@@ -50,6 +52,7 @@ class RateLimiter:
         self._lock = threading.Lock()
         queries = _Pool()
         self._pools = {"engage": queries, "engage/properties": queries, "cohorts/list": queries, "export": _Pool()}
+        self._pools["schemas"] = _Pool()
 
     def enter(self, endpoint: str, request: str, *, counted: bool) -> None:
         """Let a request in; every success must be followed by one `leave`. What has no pool is not limited."""
@@ -59,7 +62,7 @@ class RateLimiter:
         with self._lock:
             pool = self._pools[endpoint]
             _forget_before(pool.counted, now - self.limits.window_seconds)
-            _forget_before(pool.starts, now - _SECOND)
+            _forget_before(pool.starts, now - (_MINUTE if endpoint == "schemas" else _SECOND))
             if self.limits.enforce:
                 self._check(endpoint, pool, now, request, counted=counted)
             pool.running += 1
@@ -97,6 +100,10 @@ class RateLimiter:
                 pool.starts.clear()
 
     def _check(self, endpoint: str, pool: _Pool, now: float, request: str, *, counted: bool) -> None:
+        if endpoint == "schemas":
+            if len(pool.starts) >= self.limits.schemas_per_minute:
+                raise Refused(plain_status(429, request))
+            return
         quota = self.quota(endpoint)
         if pool.running >= quota.concurrent:
             wait = self.limits.concurrency_wait

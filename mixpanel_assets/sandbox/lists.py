@@ -22,6 +22,22 @@ ANNOTATIONS = (
     {"id": 502, "project_id": 1234567, "date": "2026-02-20 08:30:00", "description": "Outage", "tags": []},
 )
 
+SCHEMAS = (
+    {
+        "entityType": "event",
+        "name": "Sign up",
+        "schemaJson": {
+            "description": "Somebody made an account",
+            "properties": {
+                "plan": {"type": "string", "description": "What they pay for"},
+                "debug": {"type": "boolean", "metadata": {"com.mixpanel": {"hidden": True, "dropped": True}}},
+            },
+            "metadata": {"com.mixpanel": {"displayName": "New account", "tags": ["core"], "hidden": False}},
+        },
+    },
+    {"entityType": "profile", "name": "$user", "schemaJson": {"properties": {"$email": {"type": "string"}}}},
+)
+
 
 class Lists:
     """The lists of a project, whose items may be any JSON value. `cohorts` replaces those of the population."""
@@ -30,13 +46,18 @@ class Lists:
         self._population, self._project_id = population, project_id
         self.cohorts: Iterable[Any] | None = None
         self.annotations: Iterable[Any] = ANNOTATIONS
+        self.schemas: Iterable[Any] = SCHEMAS
 
     def reply(self, endpoint: str, params: Mapping[str, str]) -> Reply:
         """The list of an endpoint: bare in the Query API, as `results` in the App API."""
         if endpoint == "cohorts/list":
             items = list(self._cohorts() if self.cohorts is None else self.cohorts)
             return _listed(items, items)
-        items = [item for item in self.annotations if _is_between(item, params)]
+        if endpoint == "annotations":
+            items = [item for item in self.annotations if _is_between(item, params)]
+        else:
+            kind = params.get("entity_type")
+            items = [item for item in self.schemas if kind is None or item.get("entityType") == kind]
         return _listed(items, {"status": "ok", "results": items})
 
     def _cohorts(self) -> Iterable[Mapping[str, Any]]:

@@ -45,7 +45,7 @@ _ROUTES = {
     **dict.fromkeys(("/api/query/cohorts/list", "/api/2.0/cohorts/list"), "cohorts/list"),
     "/api/2.0/export": "export",
 }
-_APP_ROUTE = re.compile(r"/api/app/projects/(\d+)/(annotations)")
+_APP_ROUTE = re.compile(r"/api/app/projects/(\d+)/(annotations|schemas)(?:/(event|profile))?")
 
 
 class Sandbox:
@@ -256,8 +256,10 @@ class Sandbox:
     def _true_reply(self, call: Call, fault: Fault | None) -> Reply:
         if call.endpoint == "export":
             return self._export.reply(call.params, call.request)
-        if call.endpoint in ("cohorts/list", "annotations"):
-            return self.lists.reply(call.endpoint, call.params)
+        if call.endpoint in ("cohorts/list", "annotations", "schemas"):
+            kind = call.request.partition("?")[0].rpartition("/")[2]
+            chosen = {"entity_type": kind} if call.endpoint == "schemas" and kind != "schemas" else {}
+            return self.lists.reply(call.endpoint, {**call.params, **chosen})
         if call.endpoint == "engage/properties":
             return self._engage.properties(call.params, call.request)
         page = self._engage.page(call.params, call.request)

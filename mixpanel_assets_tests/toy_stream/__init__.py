@@ -6,7 +6,7 @@ from mixpanel_assets.client.http import Request
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.streams.snapshot.assets import as_stream
-from mixpanel_assets.streams.snapshot.list_page import ListQuery, fetch_list
+from mixpanel_assets.streams.snapshot.list_page import ListQuery, fetch_list, keyed_by
 from mixpanel_assets.streams.snapshot.settings import ListConfig
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
@@ -22,7 +22,7 @@ TOYS = as_stream(
         content=Column("toy", "JSON", "As served."),
         columns=(Column("name", "VARCHAR", "The name.", value="toy::json ->> '$.name'"),),
         query=ListQuery,
-        fetch_page=fetch_list(_request, "id"),
+        fetch_page=fetch_list(_request, keyed_by("id")),
         missing_table="missing_toys",
     ),
     ListConfig,

@@ -8,7 +8,7 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.http import Request
 from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.streams.annotations.query import AnnotationsQuery
-from mixpanel_assets.streams.snapshot.list_page import fetch_list
+from mixpanel_assets.streams.snapshot.list_page import fetch_list, keyed_by
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
@@ -37,6 +37,6 @@ ANNOTATION_LIST = SnapshotStream(
         ),
     ),
     query=AnnotationsQuery,
-    fetch_page=fetch_list(_request, "id", "results"),
+    fetch_page=fetch_list(_request, keyed_by("id"), "results"),
     missing_table="missing_annotations",
 )

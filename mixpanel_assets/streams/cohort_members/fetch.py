@@ -18,7 +18,7 @@ from mixpanel_assets.streams.cohort_members.query import CohortMembersQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page as fetch_profiles
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.snapshot import page_rules
-from mixpanel_assets.streams.snapshot.list_page import fetch_list
+from mixpanel_assets.streams.snapshot.list_page import fetch_list, keyed_by
 from mixpanel_assets.streams.snapshot.page import Page, Row
 
 
@@ -60,7 +60,7 @@ def fetch_page(
 def _cohorts(
     client: MixpanelClient, query: CohortMembersQuery, retrier: Retrier, accept: Callable[[Page], None], folder: Path
 ) -> Page:
-    listed = fetch_list(_list_request, "id")(client, query, 0, None, retrier, accept, folder)
+    listed = fetch_list(_list_request, keyed_by("id"))(client, query, 0, None, retrier, accept, folder)
     if listed.rejected:
         raise FatalError(f"page 0: {len(listed.rejected)} of {listed.served} cohorts have no id that can be read")
     return Page(0, None, None, None, (), (), listed.repairs, parts=chosen(query, listed.rows))

@@ -7,7 +7,7 @@ from mixpanel_assets.client.apis import QUERIES
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.http import Request
 from mixpanel_assets.storage.columns import Column
-from mixpanel_assets.streams.snapshot.list_page import ListQuery, fetch_list
+from mixpanel_assets.streams.snapshot.list_page import ListQuery, fetch_list, keyed_by
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
@@ -36,6 +36,6 @@ COHORT_LIST = SnapshotStream(
         ),
     ),
     query=ListQuery,
-    fetch_page=fetch_list(_request, "id"),
+    fetch_page=fetch_list(_request, keyed_by("id")),
     missing_table="missing_cohorts",
 )

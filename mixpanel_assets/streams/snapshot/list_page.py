@@ -1,6 +1,7 @@
 """A list endpoint as the one page of a snapshot: a JSON array of objects, bare or as a member of the answer."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,25 @@ class MalformedListError(BrokenAnswerError):
     """An answer came under HTTP 200 and is no list."""
 
 
-def fetch_list(request: Callable[[MixpanelClient, Any], Request], key: str, member: str | None = None) -> FetchPage:
+# The rows of the item at a place of the list, which is one unless it says more.
+RowsOf = Callable[[int, json_text.Text, ServerText], Iterable[Row | RejectedRow]]
+# What a request waits for before it starts, of the client that sends it.
+Turn = Callable[[MixpanelClient], AbstractContextManager[None]]
+
+
+def fetch_list(
+    request: Callable[[MixpanelClient, Any], Request],
+    rows_of: RowsOf,
+    member: str | None = None,
+    turn: Turn = lambda client: nullcontext(),
+) -> FetchPage:
     """How the list is asked for, until it is good.
 
     Args:
         request: Makes the request, out of a query of the stream's own type; one of the Query API is counted.
-        key: The member of each object that is its key, a text or a whole number.
+        rows_of: Makes rows of an item, such as `keyed_by("id")`.
         member: The member of the answer that is the list; None: the answer is the list.
+        turn: In what the request starts, where it may have to wait.
     """
 
     def fetch_page(
@@ -52,16 +65,23 @@ def fetch_list(request: Callable[[MixpanelClient, Any], Request], key: str, memb
         account = client.queries if asked.api is QUERIES else None
 
         def attempt() -> Page:
-            with client.send(asked, account, retrier) as answer:
+            with turn(client):
+                sent = client.send(asked, account, retrier)
+            with sent as answer:
                 body = b"".join(answer.blocks(client.limits.max_page_mb, "raise max_page_mb", framed=False))
-            return read_list(body, key, member, asked.what, client.texts)
+            return read_list(body, rows_of, member, asked.what, client.texts)
 
         return retrier.call(attempt)
 
     return fetch_page
 
 
-def read_list(body: bytes, key: str, member: str | None, what: str, texts: ServerText) -> Page:
+def keyed_by(key: str) -> RowsOf:
+    """One row for each item, an object whose member `key`, a text or a whole number, is the row's key."""
+    return lambda number, item, texts: [_row(number, item, key, texts)]
+
+
+def read_list(body: bytes, rows_of: RowsOf, member: str | None, what: str, texts: ServerText) -> Page:
     """Read a response body.
 
     Raises:
@@ -69,7 +89,8 @@ def read_list(body: bytes, key: str, member: str | None, what: str, texts: Serve
         MixpanelError: the body reports an error.
     """
     text, repairs = json_text.repaired(body)
-    rows = [_row(number, item, key, texts) for number, item in enumerate(_items(text, member, what, texts))]
+    items = enumerate(_items(text, member, what, texts))
+    rows = [row for number, item in items for row in rows_of(number, item, texts)]
     kept = tuple(row for row in rows if isinstance(row, Row))
     rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
     # A page of one row more than there are is not full: no other follows.
