@@ -193,6 +193,33 @@ def test_annotations_are_stored(sandbox: Sandbox, tmp_path: Path) -> None:
     assert queries_left(sandbox) == 60
 
 
+def test_a_plan_without_the_query_api_costs_what_needs_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    """One line for each such stream; all others of the run are stored."""
+    sandbox.faults = [Fault(endpoint, "status:402", times=None) for endpoint in ("engage", "cohorts/list")]
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        job = build_defs().resolve_implicit_global_asset_job_def()
+        done = {
+            stream.name: job.execute_in_process(
+                instance=instance,
+                asset_selection=[stream.key],
+                raise_on_error=False,
+                partition_key="2024-01-02" if stream.name == "events" else None,
+            )
+            for stream in STREAMS
+        }
+    assert {name for name, each in done.items() if not each.success} == {"profiles", "cohorts", "cohort_members"}
+    for name, fetched in (("profiles", "profiles"), ("cohorts", "cohorts"), ("cohort_members", "members of cohorts")):
+        failures = [
+            event.step_failure_data.user_failure_data for event in done[name].all_events if event.is_step_failure
+        ]
+        assert [failure.description for failure in failures if failure] == [
+            f"page 0: the project's plan has no Query API (402), so {fetched} cannot be fetched, events can: Your plan "
+            "does not allow API calls. Upgrade at mixpanel.com/pricing"
+        ]
+    assert rows(tmp_path, "select count(*) > 0 from mixpanel.events") == [(True,)]
+    assert queries_left(sandbox) == 60
+
+
 def test_lexicon_is_taken_apart(sandbox: Sandbox, tmp_path: Path) -> None:
     """A row for each event and each property; a sync of one kind leaves the other."""
     odd = {"description": 7, "metadata": {"com.mixpanel": {"tags": "x", "hidden": "yes", "dropped": 1}}}

@@ -21,11 +21,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Api:
-    """One API: its name, what it brings, and the setting of each parameter."""
+    """One API: its name, what it brings, and the setting of each parameter; `still` is what a project can fetch whose
+    plan lacks it."""
 
     name: str
     brings: str
     settings: Mapping[str, Setting]
+    still: str = ""
 
     def to_check(self, text: str, sent: Mapping[str, str]) -> str:
         """The settings that a refusal is about: those of the parameters that it names, else of those that were sent."""
@@ -65,6 +67,7 @@ QUERIES = Api(
         "data_group_id": Setting("data_group_id", "(data_)?groups?|(data_)?group_?id"),
         **_PROJECT,
     },
+    still=", events can",
 )
 EXPORTS = Api(
     "raw export",

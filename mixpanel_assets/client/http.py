@@ -62,7 +62,8 @@ class BadRequestError(FatalError):
 
 @dataclass(frozen=True)
 class Request:
-    """One request; `what` names it in errors, such as `page 7`."""
+    """One request; `what` names it in errors, such as `page 7`, and `brings` what it fetches, if not what its API does
+    by default."""
 
     api: Api
     method: str
@@ -71,6 +72,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    brings: str = ""
 
     @property
     def sent(self) -> Mapping[str, str]:
@@ -244,7 +246,8 @@ def _refusal(status: int, text: str, request: Request) -> MixpanelError:
             "check MP_USERNAME, MP_SECRET, MP_PROJECT_ID and MP_REGION"
         )
     if status == 402:
-        lacks = f"the project's plan has no {api.name} (402), so {api.brings} cannot be fetched"
+        brings = request.brings or api.brings
+        lacks = f"the project's plan has no {api.name} (402), so {brings} cannot be fetched{api.still}"
         return PlanError(f"{what}: {lacks}: {text}")
     if lost := _lost_session(text, what):
         return lost

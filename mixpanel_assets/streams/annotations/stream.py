@@ -14,7 +14,7 @@ from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 def _request(client: MixpanelClient, query: AnnotationsQuery) -> Request:
     url = f"{client.project.app_url}/projects/{client.project.project_id}/annotations"
-    return Request(APP, "GET", url, what="page 0", params=query.params())
+    return Request(APP, "GET", url, what="page 0", params=query.params(), brings="annotations")
 
 
 ANNOTATION_LIST = SnapshotStream(

@@ -67,7 +67,9 @@ def _cohorts(
 
 
 def _list_request(client: MixpanelClient, _: Any) -> Request:
-    return Request(QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={})
+    return Request(
+        QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={}, brings="members of cohorts"
+    )
 
 
 def _members(

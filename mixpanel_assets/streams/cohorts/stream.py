@@ -12,7 +12,9 @@ from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 
 def _request(client: MixpanelClient, _: ListQuery) -> Request:
-    return Request(QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={})
+    return Request(
+        QUERIES, "POST", f"{client.project.query_url}/cohorts/list", what="page 0", form={}, brings="cohorts"
+    )
 
 
 COHORT_LIST = SnapshotStream(

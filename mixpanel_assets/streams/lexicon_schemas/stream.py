@@ -41,7 +41,8 @@ class LexiconQuery(ListQuery):
 
 def _request(client: MixpanelClient, query: LexiconQuery) -> Request:
     url = f"{client.project.app_url}/projects/{client.project.project_id}/schemas"
-    return Request(APP, "GET", f"{url}/{query.entity_type}" if query.entity_type else url, what="page 0")
+    url = f"{url}/{query.entity_type}" if query.entity_type else url
+    return Request(APP, "GET", url, what="page 0", brings="what Lexicon says")
 
 
 def _said(name: str) -> str:
