@@ -21,7 +21,7 @@ from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.staged import StagedEvents
 from mixpanel_assets.streams.snapshot import store as snapshots
-from mixpanel_assets.streams.snapshot.load import StagedSnapshot
+from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
 if TYPE_CHECKING:
     import duckdb

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
-from mixpanel_assets.streams.snapshot.load import StagedSnapshot
 from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
-from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder, StagedSnapshot
 
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
 

@@ -150,7 +150,7 @@ class TestKill:
         assert pipeline.table() == pipeline.truth()
 
     def test_a_database_is_never_half_made(self, tmp_path: Path) -> None:
-        # Red without _create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
+        # Red without create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
         script = (
             "import os, sys, duckdb; from pathlib import Path\n"
             "from mixpanel_assets.storage.warehouse import Warehouse\n"

@@ -14,7 +14,8 @@ import pytest
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.snapshot.load import Published, StagedSnapshot, publish
+from mixpanel_assets.streams.snapshot.load import Published, publish
+from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets_tests.staged import NOON, page, rejected, staged
 
 OLD = {"a": '{"old":1}', "b": '{"old":2}', "c": '{"old":3}', "d": None}

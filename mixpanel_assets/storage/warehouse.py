@@ -13,7 +13,6 @@ import re
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from mixpanel_assets.file_turns import our_turn
 from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.storage.duckdb_errors import explained, lock_holder
+from mixpanel_assets.storage.duckdb_file import check_writable, connected_to_file, create_whole
 from mixpanel_assets.storage.read_copy import check_place, renew
 
 # A dashboard's query is over within this; a run waits as long with its rows safely staged.
@@ -38,14 +38,11 @@ _LOCK_POLL_SECONDS = 0.2
 _TURN_POLL_SECONDS = 0.5
 # Each holds some 30 MB while it inserts.
 _MOST_THREADS = 4
-# How dagster-duckdb's resource opens a file; DuckDB shares one only with connections that were opened alike.
-_AS_DAGSTER_DOES: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "dagster"}
 _SCHEMAS = "select count(*) from duckdb_schemas() where database_name = current_database() and schema_name = ?"
 _TABLES = (
     "select count(*) from duckdb_tables() "
     "where database_name = current_database() and schema_name = current_schema() and table_name = ?"
 )
-_STORED_IN = "select path from duckdb_databases() where database_name = current_database()"
 _STORAGE = "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
 
 
@@ -101,7 +98,7 @@ class Warehouse:
         elif not self.path.parent.is_dir():
             raise WarehouseError(f"the folder {self.path.parent} does not exist: make it, or set MP_DUCKDB_PATH")
         else:
-            _check_writable(self.path.parent)
+            check_writable(self.path.parent)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -121,7 +118,7 @@ class Warehouse:
         """
         with our_turn(self.say), self._turn():
             if not self.only_if_there:
-                _create_whole(self.path)
+                create_whole(self.path)
             # Closing rolls back; after an I/O error an explicit rollback can raise anew and hide the reason.
             is_new = not self.path.exists()
             with self._connection(LOCK_WAIT_SECONDS) as connection, self._private_log():
@@ -258,7 +255,7 @@ class Warehouse:
                 with _opening_or_closing:
                     if self.only_if_there and not self.path.exists():
                         raise WarehouseError(f"{self.path} was renamed by another sync meanwhile: sync again")
-                    return _connected_to_file(self.path)
+                    return connected_to_file(self.path)
             except duckdb.Error as error:
                 holder = lock_holder(error)
                 if holder is None or time.monotonic() >= deadline:
@@ -316,43 +313,3 @@ def count(
     """The single number that a query returns."""
     [(number,)] = connection.execute(query, parameters).fetchall()
     return int(number)
-
-
-def _connected_to_file(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection that stores: a .csv or .parquet DuckDB opens as views in memory, and what is written is gone."""
-    try:
-        connection = duckdb.connect(str(path))
-    except duckdb.ConnectionException:
-        connection = duckdb.connect(str(path), config=_AS_DAGSTER_DOES)
-    [(stored_in,)] = connection.execute(_STORED_IN).fetchall()
-    if stored_in is None:
-        connection.close()
-        raise WarehouseError(f"{path} is not a DuckDB database: set MP_DUCKDB_PATH to another file")
-    return connection
-
-
-def _create_whole(path: Path) -> None:
-    """Make the file, if it is not there, as a whole: one that a crash left half made would be no DuckDB file."""
-    if path.exists():
-        return
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
-    try:
-        duckdb.connect(str(new)).close()
-        private_files.keep_to_owner(new)
-        # Unlike a rename this never replaces a file that another run has made meanwhile.
-        path.hardlink_to(new)
-    except (OSError, duckdb.Error):
-        return  # It is there now, or opening it says what is wrong; without hard links DuckDB makes it in place.
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".mixpanel-assets-{time.monotonic_ns()}"
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise WarehouseError(
-            f"cannot write in {folder} ({error.strerror}): set MP_DUCKDB_PATH to another folder"
-        ) from None

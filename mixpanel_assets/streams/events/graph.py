@@ -21,7 +21,6 @@ from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
-from mixpanel_assets.settings import Variables
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
@@ -90,7 +89,7 @@ class _EventsSteps(Steps):
         self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, fetched: Sequence[ChunkResult]
     ) -> Sequence[ChunkResult]:
         settled = chunking.settle(staging, plan, fetched)
-        _say_unserved(context, settled, self.project.variables)
+        reports.say_unserved(context.log, settled, self.project.variables)
         return settled
 
     def note_failed(self, context: _Context, settled: Sequence[ChunkResult]) -> None:
@@ -166,7 +165,7 @@ class _EventsSteps(Steps):
         failed = chunking.failed_ranges(settled)
         if failed:
             self.note_failed(context, settled)
-            raise _incomplete(settled, failed, self.project.called(RETRY_JOB))
+            raise reports.incomplete(settled, failed, self.project.called(RETRY_JOB))
         if sync["rejected_rows"]:
             # No check follows days that are reported one by one.
             words = reports.rejected_words(sync["rejected_rows"], self.project.schema)
@@ -276,29 +275,6 @@ def _take_over(
         with stored.transaction() as connection:
             days = loaded_at(connection)
     return chunking.take_over(staging_root, planned, ended, days)
-
-
-def _say_unserved(context: _Context, results: Sequence[ChunkResult], variables: Variables) -> None:
-    too_old, said = chunking.unserved_ranges(results, Edge.TOO_OLD)
-    if too_old:
-        context.log.warning(
-            f"{reports.named(too_old)}: beyond the history that the project's plan serves, left out and not owed "
-            f"({said})"
-        )
-    not_yet, said = chunking.unserved_ranges(results, Edge.NOT_YET)
-    if not_yet:
-        context.log.warning(
-            f"{reports.named(not_yet)}: does not exist yet for Mixpanel, left out ({said}): "
-            f"{variables.called('MP_TIMEZONE')} is {settings.timezone(variables).key}; projects made since 2023 count "
-            "their days in UTC"
-        )
-
-
-def _incomplete(results: Sequence[ChunkResult], failed: Sequence[Range], retry_job: str) -> OneLineFailure:
-    days = reports.named(failed)
-    reason = next(result.error for result in results if result.error)
-    text = f"missing: {days}; the other days are stored; job {retry_job} fetches them again ({reason})"
-    return OneLineFailure(text, IncompleteSyncError.__name__, reports.failures_metadata(results))
 
 
 class EventsOps:

@@ -9,8 +9,11 @@ from typing import Any
 
 import dagster as dg
 
+from mixpanel_assets import settings
 from mixpanel_assets.client.served_days import Edge
+from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.reports import table_schemas
+from mixpanel_assets.settings import Variables
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events.chunking import (
@@ -23,6 +26,7 @@ from mixpanel_assets.streams.events.chunking import (
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import RangeResult
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredDay, StoredEvents
+from mixpanel_assets.streams.failures import OneLineFailure
 from mixpanel_assets.streams.reports import failures, query_metadata, query_of, request_counts
 
 # How many syncs with failures are looked back upon for days still owed.
@@ -160,3 +164,27 @@ def _parts(results: Sequence[ChunkResult]) -> list[RangeResult]:
 
 def _named(part: RangeResult) -> tuple[str, str, str]:
     return part.from_date, part.to_date, part.error or ""
+
+
+def say_unserved(log: dg.DagsterLogManager, results: Sequence[ChunkResult], variables: Variables) -> None:
+    """Warn of days that the server does not serve."""
+    too_old, said = unserved_ranges(results, Edge.TOO_OLD)
+    if too_old:
+        log.warning(
+            f"{named(too_old)}: beyond the history that the project's plan serves, left out and not owed ({said})"
+        )
+    not_yet, said = unserved_ranges(results, Edge.NOT_YET)
+    if not_yet:
+        log.warning(
+            f"{named(not_yet)}: does not exist yet for Mixpanel, left out ({said}): "
+            f"{variables.called('MP_TIMEZONE')} is {settings.timezone(variables).key}; projects made since 2023 count "
+            "their days in UTC"
+        )
+
+
+def incomplete(results: Sequence[ChunkResult], failed: Sequence[Range], retry_job: str) -> OneLineFailure:
+    """The failure of a sync that stored some days and not others."""
+    days = named(failed)
+    reason = next(result.error for result in results if result.error)
+    text = f"missing: {days}; the other days are stored; job {retry_job} fetches them again ({reason})"
+    return OneLineFailure(text, IncompleteSyncError.__name__, failures_metadata(results))

@@ -20,10 +20,9 @@ from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.owed import NoRecordError
 from mixpanel_assets.streams.snapshot import reports, snapshots
-from mixpanel_assets.streams.snapshot.load import StagedSnapshot
 from mixpanel_assets.streams.snapshot.owed import owed_pages
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
-from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
+from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder, StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
 
 

@@ -18,13 +18,12 @@ import duckdb
 
 from mixpanel_assets.client.property_filter import PROFILE_ID
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.columns import create_table, is_newer
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.snapshot import changes, missing
-from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder
-from mixpanel_assets.streams.snapshot.stream import FILTER, SnapshotStream
+from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
+from mixpanel_assets.streams.snapshot.stream import FILTER
 
 _MEMORY_MB = 128
 _MEMORY_MB_PER_MILLION = 32
@@ -34,43 +33,6 @@ _SMALLEST_LINE_LIMIT = 1 << 20
 _NEWER = is_newer("synced_at", "$began")
 # One number that orders rows as they were served.
 _PLACE = "page << 32 | row"
-
-
-@dataclass(frozen=True)
-class StagedSnapshot:
-    """Pages that came, and how they may be published.
-
-    Attributes:
-        stream: What they are pages of.
-        snapshot: The snapshot they belong to.
-        pages: The pages whose rows are staged.
-        failed: Those to be fetched again: they did not come, or short.
-        folder: Where.
-        complete: Whether they are all pages with all rows that were due, none set aside.
-        total: Rows that there should be, None if the server does not say.
-        max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
-        schema: Where the tables are.
-    """
-
-    stream: SnapshotStream
-    snapshot: Snapshot
-    pages: tuple[PageResult, ...]
-    failed: tuple[PageResult, ...]
-    folder: SnapshotFolder
-    complete: bool
-    total: int | None
-    max_removed_fraction: float
-    schema: str = SCHEMA
-
-    @property
-    def table(self) -> str:
-        """Where they go."""
-        return self.stream.name
-
-    def drop(self) -> None:
-        """Delete what is stored now, unless pages are to be fetched again and joined with it."""
-        if not self.failed:
-            self.folder.remove()
 
 
 @dataclass(frozen=True)

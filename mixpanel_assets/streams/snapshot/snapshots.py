@@ -10,15 +10,15 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import MixpanelError, RestartError, kind_of
-from mixpanel_assets.storage.staging import disk_errors, prepare
+from mixpanel_assets.storage.staging import prepare
 from mixpanel_assets.streams.snapshot import page_rules
+from mixpanel_assets.streams.snapshot.asking import Asked, ask
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder, new_snapshot_id
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
@@ -65,7 +65,7 @@ def fetch_page(
         known = staged or PageResult(page, error=f"page {page}: not asked for, its session is lost")
         return dataclasses.replace(known, lost_session=True)
     retrier = client.retrier(log)
-    asked = _ask(
+    asked = ask(
         lambda place: folder.stream.fetch_page(
             client, snapshot.query, page, session, retrier, _of_size(snapshot.page_size), place
         ),
@@ -117,48 +117,6 @@ def is_complete(results: Sequence[PageResult]) -> bool:
     return all(result.came and not result.missing and not result.rejected for result in results)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What asking for a page came to: the page if it came, of two answers the better one; and what failed at last."""
-
-    page: Page | None
-    error: MixpanelError | None = None
-
-    def came(self) -> Page:
-        """The page, or its error raised."""
-        if self.page is None:
-            raise self.error or MixpanelError("nothing came")
-        return self.page
-
-
-def _ask(
-    fetch: Callable[[Path], Page],
-    doubt_of: Callable[[Page], str | None],
-    retrier: Retrier,
-    place: Path,
-) -> _Asked:
-    """A page; one that may be a fault is asked for once more."""
-    try:
-        with disk_errors(place):
-            came = fetch(place)
-    except MixpanelError as error:
-        return _Asked(None, error)
-    doubt = doubt_of(came)
-    if doubt is None or not retrier.may_ask_once_more(doubt):
-        return _Asked(came)
-    try:
-        with disk_errors(place):
-            again = fetch(place)
-    except MixpanelError as error:
-        return _Asked(came, error)
-    return _Asked(again if doubt_of(again) is None else max(came, again, key=_worth))
-
-
-def _worth(page: Page) -> tuple[bool, int]:
-    """What makes an answer better than another one for the same page."""
-    return page.page > 0 or not page_rules.lacks_session(page), page.served
-
-
 def _as_it_is(page: Page) -> None:
     """Nothing is known yet that a page 0 could contradict."""
 
@@ -167,7 +125,7 @@ def _of_size(page_size: int) -> Callable[[Page], None]:
     return lambda came: page_rules.check_page_size(came, page_size)
 
 
-def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: _Asked, retrier: Retrier) -> PageResult:
+def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: Asked, retrier: Retrier) -> PageResult:
     """The result of a page that was asked for: the fuller of what came and what lay here."""
     before = staged or PageResult(
         page, error=str(asked.error), error_kind="" if asked.error is None else kind_of(asked.error)
@@ -197,7 +155,7 @@ def _open(
 ) -> Snapshot:
     started_at = datetime.now(timezone.utc)
     retrier = client.retrier(log)
-    asked = _ask(
+    asked = ask(
         lambda place: stream.fetch_page(client, query, 0, None, retrier, _as_it_is, place),
         page_rules.doubt_of_first_page,
         retrier,

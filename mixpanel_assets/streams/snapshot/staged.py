@@ -26,6 +26,7 @@ import msgspec
 
 from mixpanel_assets import private_files
 from mixpanel_assets.client.retry import Attempt
+from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
 from mixpanel_assets.streams.outcome import Outcome
 from mixpanel_assets.streams.snapshot.page import Page, Parts
@@ -274,3 +275,40 @@ def _digest_of_ids(page: Page) -> str:
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return msgspec.json.Encoder().encode_lines(rows)
+
+
+@dataclass(frozen=True)
+class StagedSnapshot:
+    """Pages that came, and how they may be published.
+
+    Attributes:
+        stream: What they are pages of.
+        snapshot: The snapshot they belong to.
+        pages: The pages whose rows are staged.
+        failed: Those to be fetched again: they did not come, or short.
+        folder: Where.
+        complete: Whether they are all pages with all rows that were due, none set aside.
+        total: Rows that there should be, None if the server does not say.
+        max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
+        schema: Where the tables are.
+    """
+
+    stream: SnapshotStream
+    snapshot: Snapshot
+    pages: tuple[PageResult, ...]
+    failed: tuple[PageResult, ...]
+    folder: SnapshotFolder
+    complete: bool
+    total: int | None
+    max_removed_fraction: float
+    schema: str = SCHEMA
+
+    @property
+    def table(self) -> str:
+        """Where they go."""
+        return self.stream.name
+
+    def drop(self) -> None:
+        """Delete what is stored now, unless pages are to be fetched again and joined with it."""
+        if not self.failed:
+            self.folder.remove()

@@ -10,7 +10,8 @@ import dagster as dg
 import duckdb
 
 from mixpanel_assets.client.server_text import quoted, visible
-from mixpanel_assets.streams.snapshot.load import StagedSnapshot, publish
+from mixpanel_assets.streams.snapshot.load import publish
+from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 _PREVIEW_CHARACTERS = 40
