@@ -110,6 +110,7 @@ def project(workspace_id: int | None = None, variables: Variables = ENVIRONMENT)
         export_url=_export_url(variables),
         app_url=_app_url(variables),
         workspace_id=str(workspace_id or _workspace_id(variables)),
+        names={name: variables.called(name) for name in (*variables.given, *variables.read_from)},
     )
 
 

@@ -67,9 +67,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def project(sandbox: Sandbox) -> Project:
-    urls = sandbox.environment
-    addresses = (urls[f"MP_{api}_URL"] for api in ("QUERY", "EXPORT", "APP"))
-    return Project(sandbox.username, SECRET, sandbox.project_id, *addresses)
+    query, export, app = (sandbox.environment[f"MP_{api}_URL"] for api in ("QUERY", "EXPORT", "APP"))
+    return Project(sandbox.username, SECRET, sandbox.project_id, query, export, app)
 
 
 @dataclass

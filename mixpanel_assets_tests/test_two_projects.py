@@ -199,6 +199,17 @@ def test_the_command_and_the_functions_are_the_first_projects(location: Location
     assert not (location.folder / "staging" / "projects").exists()
 
 
+def test_a_refusal_names_the_projects_own_settings(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red without `in_own_names`: whoever reads it looks at the account of another project."""
+    monkeypatch.setenv("EU_SECRET", "another")
+    run = location.run("sync_profiles_eu")
+    events = [
+        entry.get_dagster_event() for entry in location.instance.all_logs(run.run_id, dg.DagsterEventType.STEP_FAILURE)
+    ]
+    said = "".join(event.step_failure_data.error_display_string for event in events)
+    assert "check EU_USERNAME, EU_SECRET, EU_PROJECT and MP_REGION" in said
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -118,6 +118,11 @@ class Transport:
                 return Answer(response, request.what, watch, times, self.texts)
             with response:
                 raise self._status_error(response, request)
+        except MixpanelError as error:
+            watch.end()
+            # Who reads it knows the project's settings by these names.
+            error.args = (self._project.in_own_names(str(error)),)
+            raise
         except BaseException:
             watch.end()
             raise

@@ -1,9 +1,13 @@
 """Which project is read, and as whom. Where the values come from is settings.py's."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from mixpanel_assets.errors import ConfigurationError
+
+_SETTING = re.compile(r"\bMP_[A-Z_]+\b")
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,7 @@ class Project:
     """One Mixpanel project and the service account that may read it.
 
     `secret` is kept out of `repr`, so that no log or error can show it. `workspace_id` is the Data View that is read,
-    empty where none is named.
+    empty where none is named. `names` are those of its settings, by the usual variables, where they differ.
     """
 
     username: str
@@ -21,6 +25,11 @@ class Project:
     export_url: str
     app_url: str
     workspace_id: str = ""
+    names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def in_own_names(self, text: str) -> str:
+        """A text that names settings by the usual variables, with the names that they have for this project."""
+        return _SETTING.sub(lambda found: self.names.get(found[0], found[0]), text)
 
     @property
     def params(self) -> dict[str, str]:
