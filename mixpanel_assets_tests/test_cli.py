@@ -398,9 +398,32 @@ def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
     assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31", "--chunk-days", "5") == 0
     assert (mp.result["requests"], mp.result["fits"]) == (73, False)
     assert mp.result["wait_seconds"] > 3000
+    assert mp("plan", "all", "--last", "7d") == 0
+    counted = [mp.result[name]["counted_requests"] for name in ("profiles", "events", "cohorts", "annotations")]
+    assert counted == [1, 1, 1, 0]
+    assert (mp.result["queries"]["counted_requests"], mp.result["queries"]["left"]) == (3, 59)
+    assert mp("plan", "all", "--format", "table") == 0
+    assert re.search(r"^annotations +- +0 +59 +True", mp.out, re.MULTILINE)
     assert mp("status", "--format", "table") == 0
-    assert "profiles: rows" in mp.out
+    assert re.search(r"^profiles +20\S+ +45 +none +SUCCESS", mp.out, re.MULTILINE)
+    assert re.search(r"^cohorts +- +- +- +-", mp.out, re.MULTILINE)
+    assert "quota: queries: left" in mp.out
     assert sandbox.journal.requests == [], "nothing was asked of Mixpanel"
+
+
+def test_all_streams_are_fetched_and_one_that_fails_costs_only_itself(mp: Mp, sandbox: Sandbox) -> None:
+    sandbox.faults.append(Fault("engage", "status:402", times=None))
+    assert mp("fetch", "all", "--from", "2026-01-01", "--to", "2026-01-01", "--no-progress") == 1
+    failed = {name for name, result in mp.result.items() if result["has_failures"]}
+    assert failed == {"profiles", "cohort_members"}
+    assert mp.result["events"]["rows"] > 0
+    assert mp.err.count("Error: profiles: page 0: the project's plan has no Query API (402)") == 1
+    sandbox.faults.clear()
+    assert mp("retry", "cohort_members") == 0
+    assert mp("retry", "cohort_members") == 0
+    assert mp.err.startswith("Nothing to fetch again")
+    assert mp("plan", "cohort_members") == 0
+    assert (mp.result["requests"], mp.result["counted_requests"]) == (3, 3)
 
 
 def test_status_says_why_the_last_run_failed(mp: Mp, sandbox: Sandbox) -> None:

@@ -40,6 +40,11 @@ def day_range(from_date: str | None, to_date: str | None, last: str | None) -> t
     return _date(from_date), _date(to_date or from_date)
 
 
+def days_or_last_week(from_date: str | None, to_date: str | None, last: str | None) -> tuple[str, str]:
+    """`day_range`, of the last seven days where nothing is given."""
+    return day_range(from_date, to_date, last or ("7d" if from_date is None and to_date is None else None))
+
+
 def _number_of_days(text: str) -> int:
     match = _DAYS.fullmatch(text.strip())
     if match is None or int(match[1]) < 1:

@@ -177,8 +177,10 @@ def fetch_cohort_members(
 
 
 @stream_command(retry_app, "cohort_members", QUOTA, is_list=True, retry=True)
-def retry_cohort_members() -> dict[str, Any]:
+def retry_cohort_members() -> dict[str, Any] | None:
     """Fetch the members of the cohorts that failed last time."""
+    if _nothing_is_owed("cohort_members"):
+        return None
     return {"retry_failed_pages": True}
 
 
@@ -205,10 +207,10 @@ def _nothing_is_owed(what: str) -> bool:
     """Whether a retry has nothing to do; said, if so. Without a run: a failed one would turn a healthy asset red."""
     settings.project()
     from mixpanel_assets.runs.instances import open_instance
-    from mixpanel_assets.runs.status import owes_days, owes_pages
+    from mixpanel_assets.runs.status import owes
 
     with open_instance() as instance:
-        owed = owes_pages(instance, say) if what == "profiles" else owes_days(instance, say)
+        owed = owes(instance, what, say)
     if not owed:
         say(f"Nothing to fetch again: all of mixpanel/{what} that was asked for has come.")
     return not owed

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from mixpanel_assets import settings
-from mixpanel_assets.cli import export, fetch, stand_in, status, streams, version
+from mixpanel_assets.cli import export, fetch, fetch_all, stand_in, status, streams, version
 from mixpanel_assets.cli.output import say, warn
 from mixpanel_assets.errors import (
     AuthenticationError,
@@ -52,6 +52,7 @@ app = typer.Typer(
 app.callback()(version.options)
 app.command()(stand_in.demo)
 app.add_typer(status.plan_app, name="plan")
+fetch.fetch_app.command("all")(fetch_all.fetch_all)
 app.add_typer(fetch.fetch_app, name="fetch")
 app.command()(status.status)
 app.add_typer(fetch.retry_app, name="retry")

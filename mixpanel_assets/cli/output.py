@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
@@ -29,6 +29,13 @@ def print_result(result: Mapping[str, Any], output: Format) -> None:
     show(json.dumps(result, ensure_ascii=False, indent=2) if output is Format.json else _table(result))
 
 
+def print_rows(first: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """A table for people: a row for each name, under `first`, and a column for each of its values that is anywhere."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name, value in row.items() if value is not None))
+    cells = [[name, *(_text(row.get(column)) for column in columns)] for name, row in rows.items()]
+    show(_drawn([first, *columns], cells))
+
+
 def show(text: str) -> None:
     """Print on stdout. That nobody reads it, or not all, is no failure: `mp status | head -1`.
 
@@ -45,13 +52,17 @@ def show(text: str) -> None:
 
 
 def _table(result: Mapping[str, Any]) -> str:
+    return _drawn([], flat(result).items())
+
+
+def _drawn(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in flat(result).items():
-        table.add_row(Text(name), Text(visible(value)))  # As Text: it would read markup in a str.
+    table = Table(*header, show_header=bool(header), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))  # As Text: it would read markup in a str.
     console = Console(file=io.StringIO(), highlight=False)
     with console.capture() as printed:
         console.print(table, end="")

@@ -1,11 +1,12 @@
 """`mp status` and `mp plan`: what is known without asking Mixpanel."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
-from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
-from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
+from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range, days_or_last_week
+from mixpanel_assets.cli.output import Format, FormatOption, print_result, print_rows, say, warn
 from mixpanel_assets.process_setup import set_up_process
 
 plan_app = typer.Typer(help="What a sync would cost, before it runs.", no_args_is_help=True)
@@ -21,22 +22,74 @@ def status(output: FormatOption = Format.json) -> None:
     from mixpanel_assets.runs.status import status as status_of
 
     with open_instance() as instance:
-        print_result(status_of(instance, say), output)
+        known = status_of(instance, say)
+    if output is Format.json:
+        print_result(known, output)
+        return
+    streams = {name: said for name, said in known.items() if said is None or "last_run" in said}
+    print_rows("stream", {name: _row(said or {}) for name, said in streams.items()})
+    print_result({name: said for name, said in known.items() if name not in streams}, output)
+
+
+def _row(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stream as a row of the table: what it holds, what it lacks, and how its last run ended."""
+    failed = said.get("failed_page_indices", said.get("failed_date_ranges"))
+    return {
+        "last sync": said.get("last_sync"),
+        "stored": f"{said['days']:,} days" if "days" in said else said.get("rows"),
+        "failed pages or days": failed,
+        "last run": said.get("last_run_status"),
+        "why it failed": said.get("last_run_error"),
+    }
+
+
+@plan_app.command("all")
+def plan_all(
+    from_date: FromDate = None,
+    to_date: ToDate = None,
+    last: LastDays = None,
+    chunk_days: Annotated[int, typer.Option(min=1, max=100, help="Days of events per request.")] = 7,
+    output: FormatOption = Format.json,
+) -> None:
+    """Requests that a sync of each stream needs, and all of them together; of events the last week, or these days."""
+    set_up_process()
+    from mixpanel_assets.runs.instances import open_instance
+    from mixpanel_assets.runs.status import plan_all as plan
+
+    with open_instance() as instance:
+        planned = plan(instance, *days_or_last_week(from_date, to_date, last), chunk_days)
+    if output is Format.table:
+        names = ("requests", "counted_requests", "left", "fits", "last_sync")
+        plans = {name: said for name, said in planned.items() if isinstance(said, dict) and "asset" in said}
+        print_rows("stream", {name: {key: said[key] for key in names} for name, said in plans.items()})
+        planned = {name: said for name, said in planned.items() if name not in plans}
+    print_result(planned, output)
 
 
 @plan_app.command("profiles")
 def plan_profiles(output: FormatOption = Format.json) -> None:
     """Requests that a profiles sync needs and that are left; asks Mixpanel nothing, goes by the last sync."""
+    _plan_pages("profiles", output)
+
+
+@plan_app.command("cohort_members")
+def plan_cohort_members(output: FormatOption = Format.json) -> None:
+    """The same for the members of cohorts."""
+    _plan_pages("cohort_members", output)
+
+
+def _plan_pages(name: str, output: Format) -> None:
     set_up_process()
     from mixpanel_assets.runs.instances import open_instance
-    from mixpanel_assets.runs.status import plan_profiles as plan
+    from mixpanel_assets.runs.status import plan_pages as plan
+    from mixpanel_assets.runs.syncs import stream_named
     from mixpanel_assets.streams.budgets import quota_warning
 
     with open_instance() as instance:
-        planned = plan(instance)
+        planned = plan(instance, stream_named(name))
     print_result(planned, output)
     if planned["requests"] is None:
-        say("No sync of profiles yet, so their pages are not known: page 0 of the first, one request, will say.")
+        say(f"No sync of {name} yet, so their pages are not known: page 0 of the first, one request, will say.")
         return
     warning = quota_warning(planned["requests"], planned["hourly_limit"])
     if warning:

@@ -4,7 +4,7 @@
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from mixpanel_assets import settings
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, warn
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.process_setup import set_up_process
+
+if TYPE_CHECKING:
+    from mixpanel_assets.runs.syncs import Synced
 
 Parallel = Annotated[bool, typer.Option("--parallel", "-p", help="Several at a time (default: one after the other).")]
 Workers = Annotated[int | None, typer.Option(help="How many at a time; needs --parallel.", show_default=False)]
@@ -99,6 +102,26 @@ def _sync(
     name: str, given: dict[str, Any], chosen: dict[str, Any], *, units: str, parallel: bool, is_list: bool
 ) -> int:
     """Sync a stream, and print its result. Returns the exit code."""
+    synced = sync_shown(name, given, chosen, units=units, parallel=parallel)
+    print_result((synced.result if parallel and not is_list else synced.sequential).to_dict(), chosen["output"])
+    if synced.result.has_failures and not is_list:
+        warn(f"{synced.result.words}. Fetch them with: mp retry {name}")
+    else:
+        for problem in synced.problems:
+            warn(problem)
+    return 1 if synced.problems else 0
+
+
+def sync_shown(name: str, given: dict[str, Any], chosen: dict[str, Any], *, units: str, parallel: bool) -> "Synced":
+    """Sync a stream while stderr shows how far it is.
+
+    Args:
+        name: Of the stream.
+        given: Its settings, and perhaps the `days`.
+        chosen: The shared options: `verbose`, `no_progress`, perhaps `workers`.
+        units: What it comes in.
+        parallel: Several at a time.
+    """
     from mixpanel_assets.cli.progress import view
 
     workers, verbose, days = chosen.get("workers"), chosen["verbose"], given.pop("days", None)
@@ -110,14 +133,7 @@ def _sync(
         stream = syncs.stream_named(name)
         config = syncs.checked_config(stream, given)
         at_a_time = syncs.workers_for(stream, workers) if parallel else 1
-        synced = syncs.sync(stream, config, at_a_time, shown, days=days, log_level=log_level(verbose))
-    print_result((synced.result if parallel and not is_list else synced.sequential).to_dict(), chosen["output"])
-    if synced.result.has_failures and not is_list:
-        warn(f"{synced.result.words}. Fetch them with: mp retry {name}")
-    else:
-        for problem in synced.problems:
-            warn(problem)
-    return 1 if synced.problems else 0
+        return syncs.sync(stream, config, at_a_time, shown, days=days, log_level=log_level(verbose))
 
 
 def check_settings(*, parallel: bool, workers: int | None) -> None:

@@ -6,7 +6,7 @@ fetching (syncs.py).
 """
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,70 +15,89 @@ from mixpanel_assets import partitions, settings
 from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.runs.run import step_error
+from mixpanel_assets.runs.syncs import stream_named
 from mixpanel_assets.storage.warehouse import Say, Warehouse
+from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.budgets import Budget, budget
 from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.owed import NoRecordError
-from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY
-from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
-from mixpanel_assets.streams.snapshot.owed import owed_pages
+from mixpanel_assets.streams.stream import Stream
 
 # Runs that are looked through for the last one of an asset.
 _MOST_RUNS = 100
 
 
 def status(instance: dg.DagsterInstance, say: Say) -> dict[str, Any]:
-    """Both assets, both quotas, and where things are; JSON-ready. An asset that was never synced is None.
+    """All streams, both quotas, and where things are; JSON-ready. A stream that was never synced is None.
 
     `say` is told, in a line, when a lock of the DuckDB file is waited for.
     """
     warehouse = Warehouse(settings.duckdb_path(), say)
     return {
-        "profiles": _profiles(instance, warehouse),
-        "events": _events(instance, warehouse),
+        **{stream.name: _stream(instance, warehouse, stream) for stream in STREAMS},
         "quota": _quota(),
         "duckdb": str(settings.duckdb_path()),
         "dagster_home": str(settings.home()),
     }
 
 
-def owes_pages(instance: dg.DagsterInstance, say: Say) -> bool:
-    """Whether the last sync of profiles lacks pages.
+def owes(instance: dg.DagsterInstance, name: str, say: Say) -> bool:
+    """Whether a stream lacks pages, or days, that failed and have not come since.
 
     Raises:
         NoRecordError: nothing tells.
     """
-    return bool(owed_pages(instance, PROFILE_PAGES, PROFILES_KEY, Warehouse(settings.duckdb_path(), say)).pages)
+    stream = stream_named(name)
+    if stream.missing_pages is None:
+        return _owes_days(instance, say)
+    return bool(stream.missing_pages(instance, Warehouse(settings.duckdb_path(), say)))
 
 
-def owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
-    """Whether days of the project's events failed and have not come since.
-
-    Raises:
-        NoRecordError: nothing tells.
-    """
+def _owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
     project = settings.project()
     return bool(
         owed_days(instance, EVENTS_KEY, Warehouse(settings.duckdb_path(), say), project.source(project.export_url))
     )
 
 
-def plan_profiles(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What a profiles sync would cost, by the number of pages of the last one; before the first, that of page 0.
+def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:
+    """What a sync of a stream in pages would cost, by the number of pages of the last one; before the first, that of
+    page 0.
 
     Raises:
         ConfigurationError: credentials are missing.
     """
     queries, _ = _accounts()
-    last = _last_materialization(instance, PROFILES_KEY)
+    last = _last_materialization(instance, stream.key)
+    pages = int(last["metadata"]["total_pages"]) if last else 1
+    counted = stream.counted(pages, queries) if stream.counted else pages
+    needed = budget(queries, counted)
     if last is None:
-        return _plan("profiles", budget(queries, 1), None, None, None)
-    pages = int(last["metadata"]["total_pages"])
-    rest = budget(queries, pages - 1, session_pages=True)
-    needed = budget(queries, 1 + rest.counted_requests)
-    return _plan("profiles", needed, pages, last["metadata"]["duration_seconds"], last["at"])
+        return _plan(stream.name, needed, None, None, None)
+    return _plan(stream.name, needed, pages, last["metadata"]["duration_seconds"], last["at"])
+
+
+def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
+    """What a sync of each stream would cost, of events for these days, and all of them together.
+
+    Raises:
+        ConfigurationError: not two dates in order, a bad `chunk_days`, or credentials are missing.
+    """
+    queries, exports = _accounts()
+    plans = {
+        stream.name: plan_events(from_date, to_date, chunk_days) if stream is EVENTS else plan_pages(instance, stream)
+        for stream in STREAMS
+    }
+    needed = budget(queries, sum(plan["counted_requests"] for name, plan in plans.items() if name != EVENTS.name))
+    of_events = budget(exports, plans[EVENTS.name]["counted_requests"])
+    return {**plans, "queries": _sum(needed), "exports": _sum(of_events), "fits": needed.fits and of_events.fits}
+
+
+def _sum(needed: Budget) -> dict[str, Any]:
+    names = ("counted_requests", "left", "hourly_limit", "wait_seconds")
+    return {name: value for name, value in needed.to_dict().items() if name in names}
 
 
 def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
@@ -119,11 +138,14 @@ def _plan(what: str, needed: Budget, requests: int | None, last_seconds: Any, la
     }
 
 
-def _profiles(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
-    last = _last_materialization(instance, PROFILES_KEY)
-    run = _last_run(instance, PROFILES_KEY, PROFILES.jobs)
+def _stream(instance: dg.DagsterInstance, warehouse: Warehouse, stream: Stream) -> dict[str, Any] | None:
+    if stream.missing_pages is None:
+        return _events(instance, warehouse)
+    last = _last_materialization(instance, stream.key)
+    run = _last_run(instance, stream.key, stream.jobs)
+    pages: Sequence[int] | None
     try:
-        pages = owed_pages(instance, PROFILE_PAGES, PROFILES_KEY, warehouse).pages
+        pages = stream.missing_pages(instance, warehouse)
     except NoRecordError:
         pages = None
     if last is None and run is None and pages is None:

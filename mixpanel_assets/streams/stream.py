@@ -1,13 +1,15 @@
 """A stream as Dagster and `mp` see it: its asset, its checks, its jobs, and what it owes. One for each kind of data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.quota import Account
 from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import Budget
 from mixpanel_assets.streams.settings import SyncConfig
 
@@ -44,6 +46,8 @@ class Stream:
         owed: What is to be fetched again, or why there is nothing to do.
         project: Whose data.
         of: The same kind of another project.
+        missing_pages: Of a stream in pages: those that the last sync lacks, by the instance and the DuckDB file.
+        counted: Of a stream in pages: how many requests of a sync of so many pages count against the hour.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Stream:
     owed: Callable[[dg.DagsterInstance, MixpanelClient], Owed | dg.SkipReason]
     project: CopiedProject
     of: Callable[[CopiedProject], "Stream"]
+    missing_pages: Callable[[dg.DagsterInstance, Warehouse], Sequence[int]] | None = None
+    counted: Callable[[int, Account], int] | None = None
 
     @property
     def jobs(self) -> frozenset[str]:

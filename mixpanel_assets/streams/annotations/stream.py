@@ -39,4 +39,5 @@ ANNOTATION_LIST = SnapshotStream(
     query=AnnotationsQuery,
     fetch_page=fetch_list(_request, keyed_by("id"), "results"),
     missing_table="missing_annotations",
+    is_counted=False,
 )

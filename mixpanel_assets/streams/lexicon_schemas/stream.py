@@ -79,4 +79,5 @@ LEXICON_LIST = SnapshotStream(
     query=LexiconQuery,
     fetch_page=fetch_list(_request, rows_of, "results", lambda client: client.schema_starts.turn(client.stop)),
     missing_table="missing_lexicon_schemas",
+    is_counted=False,
 )

@@ -4,10 +4,13 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mixpanel_assets.client.client import MixpanelClient
+from mixpanel_assets.client.quota import Account
 from mixpanel_assets.projects import THE_ENVIRONMENTS, CopiedProject
+from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.snapshot.checks import snapshot_checks
 from mixpanel_assets.streams.snapshot.graph import snapshot_asset
+from mixpanel_assets.streams.snapshot.owed import owed_pages
 from mixpanel_assets.streams.snapshot.reports import last_sync
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
@@ -58,6 +61,15 @@ def as_stream(
         needs = budget(client.queries, len(pages), session_pages=stream.part is None)
         return Owed(f"{len(pages)} pages", event.run_id, needs)
 
+    def missing_pages(instance: dg.DagsterInstance, warehouse: Warehouse) -> list[int]:
+        return owed_pages(instance, stream, key, warehouse).pages
+
+    def counted(pages: int, queries: Account) -> int:
+        if not stream.is_counted:
+            return 0
+        further = budget(queries, pages - 1, session_pages=stream.part is None)
+        return 1 + further.counted_requests
+
     return Stream(
         name=stream.name,
         key=key,
@@ -76,6 +88,8 @@ def as_stream(
         request=lambda lookback_days: dg.RunRequest(),
         owed=owed,
         project=project,
+        missing_pages=missing_pages,
+        counted=counted,
         of=lambda other: as_stream(
             stream, config, pool=pool, singular=singular, description=description, project=other
         ),

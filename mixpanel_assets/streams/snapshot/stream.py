@@ -83,6 +83,7 @@ class SnapshotStream:
         missing_table: The table of the pages that did not come.
         part: The column that says of which part a row is, for a stream whose page 0 says which parts there are and
             whose further pages hold one each. Keys are told apart within a part; a part that fails costs only itself.
+        is_counted: Whether its requests count against the hour.
         changes_table: The table of the rows that came and went, of a stream in parts; None: it is not noted.
     """
 
@@ -96,6 +97,7 @@ class SnapshotStream:
     scope: Column | None = None
     part: Column | None = None
     changes_table: str | None = None
+    is_counted: bool = True
 
     def __post_init__(self) -> None:
         # msgspec crashes when threads look into a class for the first time together.
