@@ -166,6 +166,10 @@ def _check_name(project: CopiedProject, standard: Mapping[str, Any], given: Mapp
     taken = next((key for key in map(project.called, standard) if key in standard), None)
     if taken:
         raise ConfigurationError(f"name {project.name!r}: {taken!r} is the key of a resource already, choose another")
+    staging = given.get("staging")
+    if isinstance(staging, StagingResource) and staging.project != project.name:
+        # The files of a run lie in a folder of its name, and both projects may be in one run.
+        raise ConfigurationError(f"resource staging: of project {project.name!r} it needs project={project.name!r}")
 
 
 def _resources(

@@ -216,6 +216,10 @@ def test_a_refusal_names_the_projects_own_settings(location: Location, monkeypat
         ({"name": "EU"}, "name 'EU': a project's name is up to 40 small letters, digits and _, and begins with a let"),
         ({"name": "eu"}, "project 'eu' needs its project_id: a number, or dagster.EnvVar"),
         ({"name": "io_manager", "project_id": 2}, "name 'io_manager': 'warehouse_io_manager' is the key of a resource"),
+        (
+            {"name": "eu", "project_id": 2, "resources": {"staging": StagingResource(folder="x")}},
+            "resource staging: of project 'eu' it needs project='eu'",
+        ),
         ({"schema": "main"}, "schema 'main': a schema's name is up to 40"),
         ({"schema": 'a"; drop schema b'}, "schema '.*': a schema's name is up to 40"),
         ({"key_prefix": "a//b"}, "key_prefix 'a//b': its parts are letters, digits and _"),
