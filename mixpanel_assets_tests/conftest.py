@@ -1,10 +1,16 @@
-"""What holds for every test: a clean environment, and no connection that leaves this machine."""
+"""What holds for every test: a clean environment, no connection that leaves this machine, and what its layer is for.
+
+Tests marked `unit` start no process and make no Dagster instance; those marked `process` start processes, browsers and
+terminals; the others run Dagster in the process of the test.
+"""
 
 import os
 import socket
-from typing import Any
+import subprocess
+from typing import Any, NoReturn
 
 import pytest
+from dagster import DagsterInstance
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -28,6 +34,23 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_nearby)
+
+
+@pytest.fixture(autouse=True)
+def layer_is_kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would make the quick layers slow belongs into another one."""
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if "process" not in marks:
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse("starts a process: mark it `process`"))
+    if "unit" in marks:
+        monkeypatch.setattr(DagsterInstance, "__init__", _refuse("makes a Dagster instance: it is no unit test"))
+
+
+def _refuse(what: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError(f"this test {what}")
+
+    return refuse
 
 
 @pytest.fixture

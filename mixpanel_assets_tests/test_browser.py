@@ -68,6 +68,7 @@ resources:
 """
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(os.name == "nt", reason="the browser test ends dagster dev by its POSIX session"),
     pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium on this machine"),
 ]

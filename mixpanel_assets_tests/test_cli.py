@@ -29,7 +29,7 @@ from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
 # Dagster's own code calls it while it sets up a resource.
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")]
 
 SECRET = "sandbox-secret-4711"
 

@@ -22,7 +22,7 @@ from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.dagster_dev import REPOSITORY
 
 # Dagster's own call, of pydantic's.
-pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")]
 
 _EU = """
 type: mixpanel_assets.MixpanelComponent

@@ -21,6 +21,7 @@ from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets_tests.pipeline import Pipeline
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and resource limits"),
     # Dagster's own use of its own deprecated name.
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated"),

@@ -16,6 +16,8 @@ import pytest
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.sandbox import Population, Sandbox
 
+pytestmark = pytest.mark.process
+
 MP = (sys.executable, "-m", "mixpanel_assets")
 DAGSTER = (sys.executable, "-m", "dagster")
 AT_ONCE = 4

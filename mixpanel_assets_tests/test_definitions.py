@@ -13,6 +13,8 @@ from dagster._config.config_type import ConfigTypeKind
 from mixpanel_assets.definitions import build_defs, defs
 from mixpanel_assets.streams.profiles.assets import PROFILES_KEY
 
+pytestmark = pytest.mark.process
+
 _EXPECTED = (Path(__file__).parent / "definitions.txt").read_text(encoding="utf-8")
 
 

@@ -22,6 +22,8 @@ from mixpanel_assets_tests.dependencies import (
     without_upper_end,
 )
 
+pytestmark = pytest.mark.unit
+
 PYTHONS = SpecifierSet(pyproject()["project"]["requires-python"])
 MINORS = [f"3.{minor}" for minor in range(50) if f"3.{minor}" in PYTHONS]
 SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}

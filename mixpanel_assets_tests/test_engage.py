@@ -10,6 +10,8 @@ from mixpanel_assets.errors import ConfigurationError, MixpanelError, RestartErr
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.wire import MalformedPageError, page_request, parse_page
 
+pytestmark = pytest.mark.unit
+
 ROW = {"$distinct_id": "a", "$properties": {"x": 1}}
 
 

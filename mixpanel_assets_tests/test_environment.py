@@ -15,7 +15,7 @@ from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.streams.events.assets import EVENTS_KEY
 
 # Dagster's own code calls it while it sets up a resource.
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")]
 
 _IMPORT_ALL = """
 import os, pkgutil, importlib

@@ -1,10 +1,8 @@
 """Lines of an export as a Parquet file: row by row what was served, or no file at all."""
 
-import hashlib
 import json
 import re
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from mixpanel_assets.sandbox import Population
 from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets_tests.staged_events import lines_of, rows_of, write
+
+pytestmark = pytest.mark.unit
 
 # A busy machine is no finding.
 STEADY = settings(deadline=None)
@@ -200,24 +200,6 @@ def test_any_text_stays_as_served(events: list[tuple[str, dict[str, str]]]) -> N
 def _dumped(value: object) -> str:
     """JSON as Mixpanel writes it, not ASCII alone; `st.text()` makes no halves of surrogate pairs."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-@pytest.mark.parametrize(("count", "megabytes"), [(400, 1), (20, 8)])
-def test_the_largest_lines_need_no_more_than_the_memory_given(tmp_path: Path, count: int, megabytes: int) -> None:
-    """Red, out of memory: with a `where` in `_COLUMNS`, with half of `_MEMORY_MB`, with row groups by rows alone."""
-    text = b"x" * ((megabytes << 20) - 200)
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder in folders:
-        folder.mkdir()
-
-    def convert(folder: Path) -> Path | None:
-        return write(folder, *(b'{"event":"a","properties":{"n":%d,"x":"%s"}}' % (n, text) for n in range(count)))
-
-    with ThreadPoolExecutor() as threads:
-        for file in threads.map(convert, folders):
-            assert file is not None
-            rows = rows_of(file, "(properties->>'n')::int, md5(properties->>'x')")
-            assert sorted(rows) == [(n, hashlib.md5(text).hexdigest()) for n in range(count)]
 
 
 def test_after_an_error_the_next_file_gets_a_database_of_its_own(tmp_path: Path) -> None:

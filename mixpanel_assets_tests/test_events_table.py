@@ -17,6 +17,8 @@ from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult, StagedEvents
 from mixpanel_assets.streams.events.stored import StoredDay
 
+pytestmark = pytest.mark.unit
+
 DAY, NEXT = "2026-01-01", "2026-01-02"
 NOON = 1_767_268_800  # of DAY, in UTC
 

@@ -44,6 +44,8 @@ from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder
 from mixpanel_assets_tests.staged_events import lines_of, write
 
+pytestmark = pytest.mark.unit
+
 # A busy machine is no finding.
 STEADY = settings(deadline=None)
 DAY = "2026-01-01"

@@ -19,6 +19,8 @@ from mixpanel_assets.storage.file_name import under_present_name
 from mixpanel_assets.storage.warehouse import Warehouse, count
 from mixpanel_assets_tests.pipeline import Pipeline
 
+pytestmark = pytest.mark.process
+
 _COMMIT_AND_DIE = """
 import duckdb, os, sys
 connection = duckdb.connect(sys.argv[1])

@@ -49,7 +49,7 @@ from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.streams.events import chunking as event_sync
 
 # Dagster's own code calls it while it sets up a resource.
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")]
 
 PROFILES, PAGES = 115, 12
 DAYS = ("2026-01-01", "2026-01-04")

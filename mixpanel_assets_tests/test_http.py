@@ -43,6 +43,8 @@ from mixpanel_assets.streams.profiles.wire import MalformedPageError, page_reque
 from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets_tests.tls import CERTIFICATE, ConnectProxy, sandbox_behind_tls
 
+pytestmark = pytest.mark.unit
+
 SECRET = "s3cret-marker"
 # The first wait is 2 to 3 s, the next 4 to 5.
 POLICY = RetryPolicy(max_attempts=3, base_seconds=2.0, max_wait_seconds=120.0)

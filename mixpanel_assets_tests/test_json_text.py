@@ -12,6 +12,8 @@ from mixpanel_assets.client import json_text
 from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.streams.profiles.wire import parse_page
 
+pytestmark = pytest.mark.unit
+
 DUCKDB = duckdb.connect()
 
 # Numbers as texts that Python's own reader and writer would not give back, names that repeat, and any Unicode.

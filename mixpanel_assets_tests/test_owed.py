@@ -14,6 +14,8 @@ import pytest
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
+pytestmark = pytest.mark.process
+
 _MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mixpanel_assets.definitions"]
 
 

@@ -11,6 +11,8 @@ from mixpanel_assets.streams.budgets import quota_warning
 from mixpanel_assets.streams.snapshot import page_rules as plans
 from mixpanel_assets.streams.snapshot.page import Page, Row
 
+pytestmark = pytest.mark.unit
+
 TOTALS = st.integers(0, 100_000)
 SIZES = st.integers(1, 5_000)
 NO_SESSION = "page 0: the answer names no session_id, though more pages follow"

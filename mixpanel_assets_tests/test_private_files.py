@@ -19,7 +19,7 @@ from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")]
 
 # What Dagster makes in its home.
 DAGSTERS = {"history", "schedules", "storage", "logs", ".telemetry", ".logs_queue", ".nux"}

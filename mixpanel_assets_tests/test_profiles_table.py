@@ -18,6 +18,8 @@ from mixpanel_assets.streams.snapshot.load import Published, publish
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets_tests.staged import NOON, page, rejected, staged
 
+pytestmark = pytest.mark.process
+
 OLD = {"a": '{"old":1}', "b": '{"old":2}', "c": '{"old":3}', "d": None}
 NEW = {"a": '{"new":1}', "b": '{"new":2}', "e": '{"$last_seen":"2026-01-02T03:04:05"}'}
 

@@ -34,6 +34,8 @@ from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 
+pytestmark = pytest.mark.process
+
 URL = "https://mixpanel.com/api/query"
 HOUR = 3600.0
 MINUTE = 60.0

@@ -17,6 +17,8 @@ from mixpanel_assets.storage import copy_file, read_copy
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets_tests.pipeline import Pipeline
 
+pytestmark = pytest.mark.process
+
 _KEEP_OPEN = """
 import duckdb, sys
 connection = duckdb.connect(sys.argv[1], read_only=True)

@@ -29,6 +29,8 @@ from mixpanel_assets.alerts import FailedRun
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.dagster_dev import in_session
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:<!-- (?P<kind>\w+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 SERVE_SECONDS = 90

@@ -13,6 +13,8 @@ from mixpanel_assets.client.retry import Retrier, RetryPolicy
 from mixpanel_assets.errors import Cancelled, FatalError, MixpanelError, QuotaError, RestartError, TransientError
 from mixpanel_assets_tests.test_http import NoSleep
 
+pytestmark = pytest.mark.unit
+
 LOG = logging.getLogger(__name__)
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
+pytestmark = pytest.mark.process
+
 SECRET = "mark/er+secret 7"
 
 

@@ -21,6 +21,8 @@ import pytest
 from mixpanel_assets.client.server_text import ServerText, one_line, reason_in, visible
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
+pytestmark = pytest.mark.process
+
 SECRETS = ["s3cret-marker", "mark/er+secret 7", "Pä<&>\"'\\x€ss", "AbCdEfGhIjKlMnOpQrStUvWxYz012345"]
 
 

@@ -10,6 +10,8 @@ from mixpanel_assets.streams.snapshot.page import Page
 from mixpanel_assets.streams.snapshot.staged import PageResult, SnapshotFolder
 from mixpanel_assets_tests.staged import page, rejected, snapshot, stage
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:

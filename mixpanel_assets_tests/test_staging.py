@@ -18,6 +18,8 @@ from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.staged import Snapshot, SnapshotFolder
 from mixpanel_assets_tests.staged import NOON, page, rejected
 
+pytestmark = pytest.mark.process
+
 ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 
 # A generous end for what takes three or four seconds on a quiet machine.
 PATIENCE_SECONDS = 60.0

@@ -13,6 +13,8 @@ from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.reports import markdown
 from mixpanel_assets.reports.timeline import SHOWN_IN_PLACE, Unit, picture
 
+pytestmark = pytest.mark.unit
+
 _ZERO = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 

@@ -19,6 +19,8 @@ from mixpanel_assets.storage import warehouse as database
 from mixpanel_assets.storage.duckdb_errors import explained
 from mixpanel_assets.storage.warehouse import Warehouse, compression, count, table_exists
 
+pytestmark = pytest.mark.process
+
 
 def make(path: Path) -> Path:
     with Warehouse(path).transaction() as connection:

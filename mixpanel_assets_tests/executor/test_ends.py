@@ -23,6 +23,8 @@ from mixpanel_assets_tests.executor.running import (
 )
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, POOL
 
+pytestmark = pytest.mark.process
+
 
 class TestDeadRuns:
     def test_a_killed_run_blocks_nobody(self, home: Path, instance: dg.DagsterInstance, lines: Path) -> None:

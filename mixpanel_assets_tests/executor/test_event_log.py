@@ -13,6 +13,8 @@ from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import PATIENCE_SECONDS, config, run, start, wait_until, words
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, POOL
 
+pytestmark = pytest.mark.process
+
 
 class TestEventLog:
     def test_news_reaches_the_disk_while_steps_run(self, home: Path, instance: dg.DagsterInstance) -> None:

@@ -4,12 +4,15 @@ import sqlite3
 import threading
 from pathlib import Path
 
+import pytest
 from dagster import AssetMaterialization, AssetObservation, DagsterEvent, DagsterEventType
 from dagster._core.events import AssetObservationData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from mixpanel_assets.executor.event_log import RunEventLog
+
+pytestmark = pytest.mark.unit
 
 _RUN = "00000000-0000-0000-0000-000000000001"
 

@@ -15,6 +15,8 @@ from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import config, held, run, wait_until, words
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, journal, most_in_flight
 
+pytestmark = pytest.mark.process
+
 
 def turn_away_from(instance: dg.DagsterInstance, lines: Path, run_config: dict[str, Any]) -> None:
     """Start a run, and leave it once its first pages are under way."""

@@ -24,6 +24,8 @@ from mixpanel_assets_tests.executor.running import (
 )
 from mixpanel_assets_tests.executor.toy_runs import LIMIT, POOL, journal, most_in_flight
 
+pytestmark = pytest.mark.process
+
 
 class TestPools:
     @pytest.mark.parametrize("persistent", [True, False])

@@ -21,6 +21,8 @@ from mixpanel_assets_tests.properties.rows import (
     utc,
 )
 
+pytestmark = pytest.mark.unit
+
 
 class TestCatalogue:
     def test_what_a_row_says(self, connection: Connection) -> None:
@@ -88,7 +90,7 @@ class TestCatalogue:
         assert columns_of(connection, PROFILES)["n"] == ("n", "BIGINT")
 
     def test_without_a_sync_it_says_so(self, connection: Connection) -> None:
-        with pytest.raises(WarehouseError, match="materialize mixpanel/profiles first"):
+        with pytest.raises(WarehouseError, match="materialize the asset profiles first"):
             catalogue.update(connection, PROFILES)
 
     def test_an_empty_table_is_no_error(self, connection: Connection) -> None:

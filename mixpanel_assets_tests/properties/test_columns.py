@@ -24,6 +24,8 @@ from mixpanel_assets_tests.properties.rows import (
     text_of,
 )
 
+pytestmark = pytest.mark.unit
+
 HOSTILE_NAMES = [
     "", " ", "a", "A", "$a", "$A", "a_1", "a b", "a.b", "a/b", "a~b", "a~1b", 'a"b', "a'b", "a\\b", "a\nb", "\x00",
     "\x01", "$", "$$", "*", "#", "0", "1st", "select", "SELECT", "$select", "distinct_id", "properties", "synced_at",

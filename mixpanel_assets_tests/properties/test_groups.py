@@ -1,8 +1,12 @@
 """Groups beside users: neither shows in what is said of the other."""
 
+import pytest
+
 from mixpanel_assets.properties.publish import CatalogueOrder, publish
 from mixpanel_assets.properties.sources import PROFILES
 from mixpanel_assets_tests.properties.rows import Connection, create, group_profile, profile, rows_of
+
+pytestmark = pytest.mark.unit
 
 
 def fill(connection: Connection) -> None:

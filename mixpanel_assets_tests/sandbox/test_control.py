@@ -19,6 +19,8 @@ from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.sandbox.server import Call
 from mixpanel_assets_tests.sandbox.caller import DAY, Caller
 
+pytestmark = pytest.mark.process
+
 
 class TestJournal:
     def test_a_row_per_request_there_when_the_answer_is(self, caller: Caller) -> None:

@@ -15,6 +15,8 @@ import pytest
 from mixpanel_assets.sandbox import GROUP_ID, Limits, Population, Sandbox
 from mixpanel_assets_tests.sandbox.caller import DAY, Caller
 
+pytestmark = pytest.mark.unit
+
 
 def all_ids(caller: Caller, **params: Any) -> list[Any]:
     first = caller.engage(page=0, **params).json

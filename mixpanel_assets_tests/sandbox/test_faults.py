@@ -15,6 +15,8 @@ from mixpanel_assets.sandbox import Fault
 from mixpanel_assets.sandbox.faults import KINDS
 from mixpanel_assets_tests.sandbox.caller import DAY, Caller
 
+pytestmark = pytest.mark.unit
+
 
 def with_fault(caller: Caller, do: str, **fields: Any) -> None:
     caller.sandbox.faults = [Fault("engage", do, **fields)]

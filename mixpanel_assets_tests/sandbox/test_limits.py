@@ -14,6 +14,8 @@ from mixpanel_assets.sandbox.limits import RateLimiter
 from mixpanel_assets.sandbox.replies import Refused
 from mixpanel_assets_tests.sandbox.caller import Answer, Caller
 
+pytestmark = pytest.mark.unit
+
 
 @dataclass
 class Clock:

@@ -12,6 +12,8 @@ from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.sandbox.expressions import BadExpression, members, predicate
 from mixpanel_assets_tests.sandbox.caller import DAY, Caller
 
+pytestmark = pytest.mark.unit
+
 
 class TestPopulation:
     def test_a_seed_gives_the_same_bytes_and_another_seed_others(self) -> None:
