@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import private_files, settings
+from mixpanel_assets import local_paths, private_files
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.properties import store as properties
 from mixpanel_assets.properties.first_views import ensure_views
@@ -40,7 +40,7 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         if self.database:  # Refused before the first request, not when its rows are to be stored.
-            settings.database_file("database", self.database)
+            local_paths.database_file("database", self.database)
 
     def handle_output(self, context: dg.OutputContext, obj: StagedSnapshot | StagedEvents | CatalogueOrder) -> None:
         warehouse = warehouse_at(self.database, context.log.warning, self.read_copy, obj.schema)

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import private_files, settings
+from mixpanel_assets import local_paths, private_files, settings
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.client.request_limits import RequestLimits
@@ -146,7 +146,7 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
     @property
     def root(self) -> Path:
         """The folder as a path."""
-        folder = settings.folder("folder of staging", self.folder or str(settings.home() / "staging"))
+        folder = local_paths.folder("folder of staging", self.folder or str(settings.home() / "staging"))
         return folder / PROJECTS_FOLDER / self.project if self.project else folder
 
 
@@ -210,10 +210,10 @@ def warehouse_at(database: str, say: Say, read_copy: str = "", schema: str = SCH
         ConfigurationError: not a file of this machine.
     """
     if database:
-        copy = settings.database_file("read_copy", read_copy) if read_copy else None
-        return Warehouse(settings.database_file("database", database), say, copy, schema=schema)
+        copy = local_paths.database_file("read_copy", read_copy) if read_copy else None
+        return Warehouse(local_paths.database_file("database", database), say, copy, schema=schema)
     path = settings.duckdb_path()
-    copy = settings.database_file("read_copy", read_copy) if read_copy else settings.read_copy_path()
+    copy = local_paths.database_file("read_copy", read_copy) if read_copy else settings.read_copy_path()
     return Warehouse(path, say, copy, only_if_there=path == settings.former_duckdb_path(), schema=schema)
 
 

@@ -7,8 +7,6 @@ Read when a run needs it, never at import, so definitions load on a machine wher
 
 import datetime
 import os
-import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ import msgspec
 from mixpanel_assets.client.project import Project
 from mixpanel_assets.client.property_filter import PropertyFilter
 from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
+from mixpanel_assets.local_paths import database_file, folder
 
 QUERY_URLS = {
     "us": "https://mixpanel.com/api/query",
@@ -31,17 +30,6 @@ EXPORT_URLS = {
     "eu": "https://data-eu.mixpanel.com/api/2.0",
     "in": "https://data-in.mixpanel.com/api/2.0",
 }
-# A place that is not of this machine, such as s3: or md:, and DuckDB's :memory:. One letter is a drive of Windows. That
-# a file of that name is there changes nothing: earlier versions made one of md:, and rows would go on into it.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|:\w*:?")
-_KINDS = (
-    (stat.S_ISREG, "file"),
-    (stat.S_ISDIR, "folder"),
-    (stat.S_ISFIFO, "pipe"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "device"),
-    (stat.S_ISBLK, "device"),
-)
 APP_URLS = {
     "us": "https://mixpanel.com/api/app",
     "eu": "https://eu.mixpanel.com/api/app",
@@ -195,56 +183,6 @@ def read_copy_path() -> Path | None:
     """
     named = _variable("MP_READ_COPY")
     return database_file("MP_READ_COPY", named) if named else None
-
-
-def database_file(setting: str, text: str) -> Path:
-    """The DuckDB file that a setting names, there or not yet.
-
-    Raises:
-        ConfigurationError: what is there is no regular file, such as a pipe, which would be waited for without end; or
-            no path of this machine is named.
-    """
-    path = _path(setting, text, "file")
-    kind = _kind_of(path)
-    if kind not in (None, "file"):
-        raise ConfigurationError(f"{path} is a {kind}: set {setting} to a file")
-    if text.endswith(("/", os.sep)):
-        raise ConfigurationError(f"{setting} ends like a folder: add the name of a file to {text}")
-    return path
-
-
-def folder(setting: str, text: str) -> Path:
-    """The folder that a setting names, there or not yet.
-
-    Raises:
-        ConfigurationError: what is there is no folder, or no path of this machine is named.
-    """
-    path = _path(setting, text, "folder")
-    kind = _kind_of(path)
-    if kind not in (None, "folder"):
-        raise ConfigurationError(f"{path} is a {kind}: set {setting} to a folder")
-    return path
-
-
-def _path(setting: str, text: str, what: str) -> Path:
-    scheme = _SCHEME.match(text)
-    if scheme:
-        raise ConfigurationError(
-            f"{setting} begins with {scheme[0]!r}: set it to a {what} of this machine (one of that name: ./ before it)"
-        )
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:  # The home of somebody who is not known here.
-        raise ConfigurationError(f"{setting} begins with the home of nobody: write the {what} out") from None
-
-
-def _kind_of(path: Path) -> str | None:
-    """What lies there; None where nothing does, or it cannot be told, as opening it will say why."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return None
-    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "thing of another kind")
 
 
 def timezone(variables: Variables = ENVIRONMENT) -> ZoneInfo:

@@ -41,16 +41,19 @@ def layer_is_kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """What would make the quick layers slow belongs into another one."""
     marks = {mark.name for mark in request.node.iter_markers()}
     if "process" not in marks:
-        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse("starts a process: mark it `process`"))
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse_process)
     if "unit" in marks:
-        monkeypatch.setattr(DagsterInstance, "__init__", _refuse("makes a Dagster instance: it is no unit test"))
+        monkeypatch.setattr(DagsterInstance, "__init__", _refuse_instance)
 
 
-def _refuse(what: str) -> Any:
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise AssertionError(f"this test {what}")
+def _refuse_process(_: object, command: Any, *__: object, **___: object) -> NoReturn:
+    if command[0] == "uname":  # Python's, for Dagster's telemetry, which does without it.
+        raise OSError
+    raise AssertionError(f"this test starts a process, {command}: mark it `process`")
 
-    return refuse
+
+def _refuse_instance(*_: object, **__: object) -> NoReturn:
+    raise AssertionError("this test makes a Dagster instance: it is no unit test")
 
 
 @pytest.fixture
