@@ -150,6 +150,14 @@ def page_of(cohort: str, **chosen: Any) -> Page:
         client.close()
 
 
+@pytest.mark.parametrize("cohort", ["011", "\N{ARABIC-INDIC DIGIT ONE}" * 2, "abc", "9" * 4500])
+def test_an_id_that_is_no_number_fails_alone(sandbox: Sandbox, cohort: str) -> None:
+    """It is not read as the id of another cohort, whose members would be stored as its own."""
+    with pytest.raises(FatalError, match="its id is no number"):
+        page_of(cohort)
+    assert asked(sandbox) == []
+
+
 @pytest.mark.parametrize("fault", ["session-lost", "short-page", "page-size:3", "status:503", "cut", "session:other"])
 def test_a_large_cohort_comes_on_many_pages(sandbox: Sandbox, fault: str) -> None:
     """One fault among them costs no member."""

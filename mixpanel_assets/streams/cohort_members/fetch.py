@@ -3,6 +3,7 @@
 No property is asked for, and none that comes all the same is kept.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mixpanel_assets.client.http import Request
 from mixpanel_assets.client.property_filter import PropertyFilter
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import FatalError, MixpanelError, RestartError
-from mixpanel_assets.streams.cohort_members.choice import chosen
+from mixpanel_assets.streams.cohort_members.choice import UNLISTED, chosen
 from mixpanel_assets.streams.cohort_members.query import CohortMembersQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page as fetch_profiles
 from mixpanel_assets.streams.profiles.query import ProfileQuery
@@ -26,6 +27,8 @@ class ShortCohortError(MixpanelError):
     """Fewer members came than Mixpanel says that there are."""
 
 
+# As Mixpanel writes it: int() would take "007" for another cohort's id, and end the sync at thousands of digits.
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _NO_PROPERTY = PropertyFilter(include=())
 
 
@@ -76,8 +79,10 @@ def _members(
     client: MixpanelClient, query: CohortMembersQuery, cohort: str, retrier: Retrier, folder: Path
 ) -> list[Row]:
     """The ids of a cohort's members, each once; all are asked for once more where some are missing."""
-    if not cohort.isdecimal():
+    if cohort.startswith(UNLISTED):
         raise FatalError("page 0: Mixpanel lists no cohort of this number or name: choose another")
+    if not _NUMBER.fullmatch(cohort):
+        raise FatalError("page 0: its id is no number that members can be asked for by")
     wanted = ProfileQuery(
         cohort_id=int(cohort),
         include_all_users=query.include_all_users,
