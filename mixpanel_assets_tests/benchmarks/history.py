@@ -14,7 +14,7 @@ from pathlib import Path
 import dagster as dg
 
 from mixpanel_assets.definitions import build_defs
-from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.sandbox import Limits, Population, Sandbox
 
 EVERY = 50
 MOST_MB = 10
@@ -28,8 +28,9 @@ def megabytes(folder: Path) -> float:
 def measure(syncs: int, max_mb: int) -> list[tuple[int, float, float, int, float]]:
     """After so many syncs: MB of history, MB of the DuckDB file, runs, and seconds per sync."""
     found = []
-    with tempfile.TemporaryDirectory() as home, Sandbox(Population(profiles=20), page_size=10) as sandbox:
-        os.environ.update({**sandbox.environment, "DAGSTER_HOME": home})
+    population, unlimited = Population(profiles=20), Limits(enforce=False)
+    with tempfile.TemporaryDirectory() as home, Sandbox(population, page_size=10, limits=unlimited) as sandbox:
+        os.environ.update({**sandbox.environment, "DAGSTER_HOME": home, "MP_HOURLY_QUERIES": str(2 * syncs)})
         job = build_defs().resolve_job_def("sync_profiles")
         config = {"resources": {"history": {"config": {"max_mb": max_mb}}}}
         with dg.DagsterInstance.local_temp(home) as instance:
