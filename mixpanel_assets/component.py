@@ -28,19 +28,16 @@ from mixpanel_assets.streams.stream import Stream
 
 _SAID = {each.arg_name: " ".join((each.description or "").split()) for each in parse(build_defs.__doc__ or "").params}
 _VARIABLE = re.compile(r"\{\{\s*env(?:\.(\w+)|\(\s*['\"](\w+)['\"]\s*\))\s*\}\}")
-# A secret that is written down by mistake has small letters too, and is not taken for the name of a variable.
-_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def _account(context: dg.ResolutionContext, written: str | None) -> dg.EnvVar | None:
-    """The variable that holds a part of the account; what is written otherwise is not quoted."""
+    """The variable that holds a part of the account. What is written otherwise may be a secret, and is not quoted."""
     if not written:
         return None
-    template = _VARIABLE.fullmatch(written.strip())
-    name = (template[1] or template[2]) if template else written.strip()
-    if not template and not _NAME.fullmatch(name):
+    template = _VARIABLE.fullmatch(str(written).strip())
+    if not template:
         raise ConfigurationError("username and secret: write the variable that holds it, as {{ env.MP_SECRET }}")
-    return dg.EnvVar(name)
+    return dg.EnvVar(template[1] or template[2])
 
 
 def _setting(context: dg.ResolutionContext, written: Any) -> Any:

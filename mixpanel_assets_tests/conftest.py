@@ -12,7 +12,12 @@ from typing import Any, NoReturn
 import pytest
 from dagster import DagsterInstance
 
+from mixpanel_assets.process_setup import read_migrations_once
+
 LOOPBACK = ("127.", "::1", "localhost")
+
+# A third of the time of most tests that run Dagster; processes of ours do the same.
+read_migrations_once()
 
 
 @pytest.fixture(autouse=True)

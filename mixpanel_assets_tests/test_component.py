@@ -29,7 +29,7 @@ type: mixpanel_assets.MixpanelComponent
 attributes:
   name: eu
   schema: europe
-  username: EU_USERNAME
+  username: "{{ env.EU_USERNAME }}"
   secret: "{{ env.EU_SECRET }}"
   project_id: 22
   region: "{{ env('EU_REGION') }}"
@@ -127,11 +127,12 @@ def test_what_yaml_cannot_say_comes_from_the_projects_python() -> None:
     assert (spec.owners, spec.freshness_policy) == (["team:growth"], fresh)
 
 
-@pytest.mark.parametrize("written", ["{{ env.EU_SECRET }}", "{{ env('EU_SECRET') }}", "EU_SECRET"])
+@pytest.mark.parametrize("written", ["{{ env.EU_SECRET }}", "{{ env('EU_SECRET') }}"])
 def test_a_secret_is_its_variables_name(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when the template is filled in while the file is loaded: the UI shows what resources are configured with."""
     monkeypatch.setenv("EU_SECRET", "hush")
-    defs = _made(f'name: eu\nproject_id: 2\nusername: EU_USERNAME\nsecret: "{written}"')
+    account = f'username: "{{{{ env.EU_USERNAME }}}}"\nsecret: "{written}"'
+    defs = _made(f"name: eu\nproject_id: 2\n{account}")
     assert defs.resources is not None
     assert defs.resources["mixpanel_eu"].variables == {"MP_USERNAME": "EU_USERNAME", "MP_SECRET": "EU_SECRET"}
     assert "hush" not in repr(defs.resources)
@@ -140,7 +141,8 @@ def test_a_secret_is_its_variables_name(written: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ("username: EU_USERNAME\nsecret: s3cret-Value", "write the variable that holds it, as {{ env.MP_SECRET }}"),
+        ('username: "{{ env.U }}"\nsecret: s3cret-Value', "write the variable that holds it, as {{ env.MP_SECRET }}"),
+        ('username: "{{ env.U }}"\nsecret: HUNTER2', "write the variable that holds it, as {{ env.MP_SECRET }}"),
         ("streams: [profiles, flows]", "streams: 'flows' is none of profiles, events, cohorts"),
         ("name: Two Words", "name 'Two Words': a project's name is up to 40 small letters"),
         ("secrets: x", "Extra inputs are not permitted"),

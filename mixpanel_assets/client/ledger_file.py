@@ -21,6 +21,8 @@ from mixpanel_assets.errors import Cancelled, ConfigurationError
 _LOG = logging.getLogger(__name__)
 # Our own processes hold it for milliseconds. Who waits looks as often whether the run was asked to end.
 _LOCK_POLL_SECONDS = 0.25
+# A file is opened within milliseconds.
+_TURN_POLL_SECONDS = 0.005
 _IN_MEMORY = ":memory:"
 _TOLD_AFTER_SECONDS = 5.0
 _LOCKED = re.compile(r"locked|busy", re.IGNORECASE)
@@ -98,9 +100,10 @@ class LedgerFile:
     def _sound(self, file: Path) -> sqlite3.Connection:
         """A connection to a file that is what it should be: one that is not is put aside. What was counted in it is
         lost, which costs a refusal or two; a sync that needs a person to delete a file costs more."""
-        with contextlib.suppress(_DamagedError):
-            return self._connected(str(file))
-        with FileLock(file.with_suffix(".lock"), mode=private_files.FILE_MODE):
+        # Each is opened in turn: a journal of the new file must not be taken for that of the damaged one, and deleted.
+        with FileLock(file.with_suffix(".lock"), mode=private_files.FILE_MODE).acquire(
+            poll_interval=_LOCK_POLL_SECONDS
+        ):
             try:
                 return self._connected(str(file))
             except _DamagedError as damage:
