@@ -10,7 +10,14 @@ import pytest
 from mixpanel_assets import settings
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets_tests.pipeline import Pipeline
-from mixpanel_assets_tests.test_acceptance_profiles import GONE, engage, make_instance, make_pipelines, merged, seed
+from mixpanel_assets_tests.streams.profiles.test_acceptance import (
+    GONE,
+    engage,
+    make_instance,
+    make_pipelines,
+    merged,
+    seed,
+)
 
 # Dagster's own use of its own deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")

@@ -1,5 +1,5 @@
 """The DuckDB file: opened, waited for, refused with a line that says what to do. Its transactions are tested where
-tables are published (test_profiles_table.py), locks of other processes in test_crash.py."""
+tables are published (streams/snapshot/test_load.py), locks of other processes in test_crash.py."""
 
 import random
 import subprocess

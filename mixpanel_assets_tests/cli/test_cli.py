@@ -501,7 +501,7 @@ def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) 
 
 def test_dagster_yaml_of_the_package_is_that_of_the_repository() -> None:
     """A home that `mp` makes must have the limits of the clone's. Red when one of the two is changed."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert (root / "mixpanel_assets" / "dagster.yaml").read_bytes() == (
         root / "dagster_home" / "dagster.yaml"
     ).read_bytes()

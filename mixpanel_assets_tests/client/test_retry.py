@@ -11,7 +11,7 @@ import pytest
 from mixpanel_assets.client.http import UnreachableError
 from mixpanel_assets.client.retry import Retrier, RetryPolicy
 from mixpanel_assets.errors import Cancelled, FatalError, MixpanelError, QuotaError, RestartError, TransientError
-from mixpanel_assets_tests.test_http import NoSleep
+from mixpanel_assets_tests.client.test_http import NoSleep
 
 pytestmark = pytest.mark.unit
 

@@ -310,7 +310,7 @@ KILLED_AT = """
 import os, pickle, signal, sys
 from pathlib import Path
 import duckdb
-from mixpanel_assets_tests.test_profiles_table import Failing, put
+from mixpanel_assets_tests.streams.snapshot.test_load import Failing, put
 from mixpanel_assets.storage.warehouse import Warehouse
 connect = duckdb.connect
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
