@@ -113,8 +113,8 @@ def build_defs(
     }
     project = copied_project(name, key_prefix, schema, _variables(settings))
     own = [stream if stream.project == project else stream.of(project) for stream in streams]
-    synced = [_dressed(asset, freshness, owners) for asset in (stream.asset() for stream in own)]
-    derived = [_dressed(asset, None, owners) for asset in property_assets(project)]
+    synced = [_with_specs(asset, freshness, owners) for asset in (stream.asset() for stream in own)]
+    derived = [_with_specs(asset, None, owners) for asset in property_assets(project)]
     standard = _resources(project, duckdb_path, read_copy, staging_folder)
     _check_name(project, standard, resources or {})
     return dg.Definitions(
@@ -204,7 +204,7 @@ def _source(project: CopiedProject) -> dg.AssetSpec:
     )
 
 
-def _dressed(
+def _with_specs(
     asset: dg.AssetsDefinition, freshness: dg.FreshnessPolicy | None, owners: Sequence[str]
 ) -> dg.AssetsDefinition:
     """The asset with what is chosen in `build_defs`, and what a graph asset cannot be given where it is defined."""

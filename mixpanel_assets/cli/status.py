@@ -20,15 +20,15 @@ def status(output: FormatOption = Format.json) -> None:
     set_up_process()
     from mixpanel_assets.runs.instances import open_instance
     from mixpanel_assets.runs.status import status as status_of
+    from mixpanel_assets.streams.all import STREAMS
 
     with open_instance() as instance:
         known = status_of(instance, say)
     if output is Format.json:
         print_result(known, output)
         return
-    streams = {name: said for name, said in known.items() if said is None or "last_run" in said}
-    print_rows("stream", {name: _row(said or {}) for name, said in streams.items()})
-    print_result({name: said for name, said in known.items() if name not in streams}, output)
+    print_rows("stream", {stream.name: _row(known.pop(stream.name) or {}) for stream in STREAMS})
+    print_result(known, output)
 
 
 def _row(said: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -54,15 +54,15 @@ def plan_all(
     """Requests that a sync of each stream needs, and all of them together; of events the last week, or these days."""
     set_up_process()
     from mixpanel_assets.runs.instances import open_instance
-    from mixpanel_assets.runs.status import plan_all as plan
+    from mixpanel_assets.runs.status import plan_all as plan_of_all
+    from mixpanel_assets.streams.all import STREAMS
 
     with open_instance() as instance:
-        planned = plan(instance, *days_or_last_week(from_date, to_date, last), chunk_days)
+        planned = plan_of_all(instance, *days_or_last_week(from_date, to_date, last), chunk_days)
     if output is Format.table:
         names = ("requests", "counted_requests", "left", "fits", "last_sync")
-        plans = {name: said for name, said in planned.items() if isinstance(said, dict) and "asset" in said}
-        print_rows("stream", {name: {key: said[key] for key in names} for name, said in plans.items()})
-        planned = {name: said for name, said in planned.items() if name not in plans}
+        plans = {stream.name: planned.pop(stream.name) for stream in STREAMS}
+        print_rows("stream", {name: {key: plan[key] for key in names} for name, plan in plans.items()})
     print_result(planned, output)
 
 

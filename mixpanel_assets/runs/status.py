@@ -6,7 +6,7 @@ fetching (syncs.py).
 """
 
 import datetime
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -35,8 +35,9 @@ def status(instance: dg.DagsterInstance, say: Say) -> dict[str, Any]:
     `say` is told, in a line, when a lock of the DuckDB file is waited for.
     """
     warehouse = Warehouse(settings.duckdb_path(), say)
+    runs = instance.get_runs(limit=_MOST_RUNS)
     return {
-        **{stream.name: _stream(instance, warehouse, stream) for stream in STREAMS},
+        **{stream.name: _stream(instance, warehouse, stream, runs) for stream in STREAMS},
         "quota": _quota(),
         "duckdb": str(settings.duckdb_path()),
         "dagster_home": str(settings.home()),
@@ -138,11 +139,13 @@ def _plan(what: str, needed: Budget, requests: int | None, last_seconds: Any, la
     }
 
 
-def _stream(instance: dg.DagsterInstance, warehouse: Warehouse, stream: Stream) -> dict[str, Any] | None:
+def _stream(
+    instance: dg.DagsterInstance, warehouse: Warehouse, stream: Stream, runs: Sequence[dg.DagsterRun]
+) -> dict[str, Any] | None:
+    run = _last_run(runs, stream)
     if stream.missing_pages is None:
-        return _events(instance, warehouse)
+        return _events(instance, warehouse, run)
     last = _last_materialization(instance, stream.key)
-    run = _last_run(instance, stream.key, stream.jobs)
     pages: Sequence[int] | None
     try:
         pages = stream.missing_pages(instance, warehouse)
@@ -159,9 +162,8 @@ def _stream(instance: dg.DagsterInstance, warehouse: Warehouse, stream: Stream) 
     }
 
 
-def _events(instance: dg.DagsterInstance, warehouse: Warehouse) -> dict[str, Any] | None:
+def _events(instance: dg.DagsterInstance, warehouse: Warehouse, run: dg.DagsterRun | None) -> dict[str, Any] | None:
     last = _last_materialization(instance, EVENTS_KEY)
-    run = _last_run(instance, EVENTS_KEY, EVENTS.jobs)
     try:
         failed = ranges_of(owed_days(instance, EVENTS_KEY, warehouse))
     except NoRecordError:
@@ -187,11 +189,11 @@ def _last_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey) -> d
     return {"at": at.isoformat(timespec="seconds"), "metadata": metadata}
 
 
-def _last_run(instance: dg.DagsterInstance, asset: dg.AssetKey, jobs: Collection[str]) -> dg.DagsterRun | None:
-    """The last run that was to sync the asset, alone or with the other."""
-    for run in instance.get_runs(limit=_MOST_RUNS):
+def _last_run(runs: Sequence[dg.DagsterRun], stream: Stream) -> dg.DagsterRun | None:
+    """The last of the runs, newest first, that was to sync the stream, alone or with others."""
+    for run in runs:
         chosen = run.asset_selection
-        if asset in chosen if chosen else run.job_name in jobs:
+        if stream.key in chosen if chosen else run.job_name in stream.jobs:
             return run
     return None
 

@@ -1,6 +1,6 @@
 """`mp` in a real terminal (tmux), as a person sees it: the bar, a failed page, Ctrl-C, wrong credentials.
 
-Belongs here: what can only be seen on a terminal. What scripts see is test_cli.py's.
+Belongs here: what can only be seen on a terminal. What scripts see is test_commands.py's.
 """
 
 import shlex

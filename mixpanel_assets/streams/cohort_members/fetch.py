@@ -29,6 +29,7 @@ class ShortCohortError(MixpanelError):
 
 # As Mixpanel writes it: int() would take "007" for another cohort's id, and end the sync at thousands of digits.
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_PAGE = re.compile(r"^page \d+: ")
 _NO_PROPERTY = PropertyFilter(include=())
 
 
@@ -53,7 +54,7 @@ def fetch_page(
         rows = _members(client, query, cohort, retrier, folder)
     except MixpanelError as error:
         # Its words are of the answer, whose page this is not.
-        text = str(error).partition(": ")[2] or str(error)
+        text = _PAGE.sub("", str(error))
         # A lost session is this cohort's alone.
         kind = FatalError if isinstance(error, RestartError) else type(error)
         raise kind(f"page {page}: cohort {cohort}: {text}") from None

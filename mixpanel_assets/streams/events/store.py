@@ -14,13 +14,14 @@ from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events.load import publish
 from mixpanel_assets.streams.events.staged import StagedEvents
 from mixpanel_assets.streams.events.stored import TABLE
+from mixpanel_assets.streams.outcome import MISSING
 
 
 def store(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, log: dg.DagsterLogManager) -> Mapping[str, Any]:
     """Publish them, within the caller's transaction. Returns the metadata that only the table knows."""
     published = publish(connection, staged)
     for refused in published.refused:
-        log.error(f"missing from this sync: {refused.reason}")
+        log.error(f"{MISSING}{refused.reason}")
     if published.absent:
         log.warning(f"no event that came is named {quoted(published.absent)}: check events, capitals and spaces count")
     if published.left:

@@ -22,7 +22,7 @@ def note(
 
     Args:
         connection: Within the transaction, before rows are removed.
-        stream: One in parts, with a table of changes.
+        stream: Nothing is noted of one without a table of changes.
         removable: The condition for stored rows that go where they did not come.
         values: Of its parameters.
     """

@@ -112,8 +112,7 @@ class _Load:
         is_all = self._staged.complete and (self._staged.total is None or distinct >= self._staged.total)
         # Of a stream in parts only those that came whole are in scope.
         is_all = is_all or self._stream.part is not None
-        if self._stream.changes_table is not None:
-            changes.note(self._connection, self._stream, self._removable, self._values_of_removable)
+        changes.note(self._connection, self._stream, self._removable, self._values_of_removable)
         removed = self._remove_gone() if is_all else 0
         self._connection.execute(f"delete {stored}", self._scope)
         self._insert_chosen()

@@ -7,70 +7,25 @@ import datetime
 import json
 import os
 import re
-import signal
-import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import duckdb
 import pytest
 
 from mixpanel_assets.cli.day_options import day_range
 from mixpanel_assets.cli.fetch import names
-from mixpanel_assets.cli.main import app, run
-from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
-from mixpanel_assets.client.rate_limits import RateLimits
+from mixpanel_assets.cli.main import app
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.sandbox import Fault, Sandbox
+from mixpanel_assets_tests.cli.mp import SECRET, Mp
 
 # Dagster's own code calls it while it sets up a resource.
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")]
 
-SECRET = "sandbox-secret-4711"
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="a POSIX shell, POSIX signals")
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    population = Population(profiles=45, seed=2, events_per_day=10)
-    with Sandbox(population, page_size=10, secret=SECRET) as sandbox:
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
-        for name in ("MP_DUCKDB_PATH", "MP_EVENTS_START_DATE", "MP_TIMEZONE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-        yield sandbox
-
-
-class Mp:
-    """Runs `mp` in this process and keeps what it printed."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd = capfd
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        self._capfd.readouterr()
-        code = run(list(arguments))
-        self.out, self.err = self._capfd.readouterr()
-        return code
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """stdout, which is JSON and nothing else."""
-        result: dict[str, Any] = json.loads(self.out)
-        return result
-
-
-@pytest.fixture
-def mp(capfd: pytest.CaptureFixture[str]) -> Mp:
-    return Mp(capfd)
 
 
 def test_a_whole_sync_is_json_on_stdout_progress_on_stderr_and_zero(mp: Mp, sandbox: Sandbox) -> None:
@@ -304,113 +259,6 @@ def test_names_may_be_repeated_or_a_json_list() -> None:
         names(["[1, 2"])
 
 
-def queries(sandbox: Sandbox, tmp_path: Path) -> Account:
-    ledger = Ledger(tmp_path / "home" / LEDGER_FILE)
-    return ledger.account(sandbox.environment["MP_QUERY_URL"], sandbox.project_id, "query")
-
-
-def test_a_spent_hour_stops_the_sync_and_says_when(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Red when the resource's client has a ledger of its own."""
-    account = queries(sandbox, tmp_path)
-    account.learn(RateLimits(hourly_limit=60))
-    for _ in range(60):
-        account.take("page 0")
-    assert mp("fetch", "profiles", "-p") == 1
-    assert re.search(r"Error: page 0: all 60 requests of the hour are spent, asked again from .* on, in \d+ s", mp.err)
-    assert sandbox.journal.requests == []
-
-
-def test_an_hour_that_is_spent_by_our_guess_alone_is_asked_about(
-    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Red when the ledger refuses by the documented limit, for both streams; with the setting it is no guess."""
-    ledger = Ledger(tmp_path / "home" / LEDGER_FILE)
-    for url, api in (("MP_QUERY_URL", "query"), ("MP_EXPORT_URL", "export")):
-        account = ledger.account(sandbox.environment[url], sandbox.project_id, api)
-        for _ in range(60):
-            account.take("a request")
-    days = ("--from", "2026-01-01", "--to", "2026-01-01")
-    assert mp("fetch", "profiles", "-p") == 0
-    assert mp("fetch", "events", *days) == 0
-    assert "if Mixpanel allows no more: it is asked" in mp.err
-    monkeypatch.setenv("MP_HOURLY_EXPORTS", "61")
-    assert mp("fetch", "events", *days) == 1
-    assert "0 of the hour's 61 are left" in mp.err
-    monkeypatch.setenv("MP_HOURLY_EXPORTS", "62")
-    assert mp("fetch", "events", *days) == 0
-
-
-def test_a_429_for_the_hour_of_somebody_else_does_not_stop_what_comes_a_minute_later(
-    mp: Mp, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """Red when the 3,600 s of the header are believed: a whole window is no time when it has room."""
-    sandbox.faults = [Fault("engage", "limited:window")]
-    assert mp("fetch", "profiles", "-p") == 1
-    assert mp("fetch", "profiles", "-p") == 1
-    assert re.search(r"Mixpanel says that the hour is spent, asked again from .* on, in [56]\d s", mp.err)
-    assert len(sandbox.journal.requests) == 1
-    with sqlite3.connect(tmp_path / "home" / LEDGER_FILE) as ledger:
-        ledger.execute("update told set blocked_until = blocked_until - 60")
-    ledger.close()
-    assert mp("fetch", "profiles", "-p") == 0
-
-
-def test_a_sync_that_does_not_fit_stops_after_page_0(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Where session pages count, 2 requests are left, and 5 pages are needed. Red without `keep_to` in the first op."""
-    account = queries(sandbox, tmp_path)
-    account.learn(RateLimits(hourly_limit=60))
-    account.block(0.001, session_page=True)
-    time.sleep(0.01)
-    for _ in range(58):
-        account.take("page 0")
-    assert mp("fetch", "profiles", "-p") == 1
-    assert "4 requests, 4 of them counted: 1 of the hour's 60 are left" in mp.err
-    assert "stopped: sync later, or with on_quota=wait" in mp.err
-    assert len(sandbox.journal.requests) == 1
-
-
-def test_a_sync_of_most_of_the_hour_warns_before_it_fetches(mp: Mp, sandbox: Sandbox) -> None:
-    """48 pages are 80% of 60. Red without the warning in `_announce`."""
-    assert mp("fetch", "profiles", "-p", "--page-size", "1") == 0
-    assert "of the hourly quota" not in mp.err, "45 pages are less"
-    for number in range(3):
-        sandbox.population.add(f"new-{number}", {})
-    assert mp("fetch", "profiles", "-p", "--page-size", "1") == 0
-    first = mp.err.splitlines()[0]
-    assert first.startswith("48 pages are 80% of the hourly quota of 60 queries")
-
-
-def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
-    """Red when the ledger of the run is not the one that is read."""
-    assert mp("status") == 0
-    assert (mp.result["profiles"], mp.result["events"]) == (None, None)
-    mp("fetch", "profiles", "-p")
-    mp("fetch", "events", "-p", "--from", "2026-01-01", "--to", "2026-01-03", "--chunk-days", "1")
-    sandbox.journal.clear()
-    assert mp("status") == 0
-    assert (mp.result["profiles"]["rows"], mp.result["profiles"]["last_run_status"]) == (45, "SUCCESS")
-    assert mp.result["events"]["date_ranges"] == [["2026-01-01", "2026-01-03"]]
-    assert (mp.result["quota"]["queries"]["left"], mp.result["quota"]["exports"]["left"]) == (59, 57)
-    assert mp("plan", "profiles") == 0
-    assert (mp.result["requests"], mp.result["counted_requests"], mp.result["left"]) == (5, 1, 59)
-    assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31") == 0
-    assert (mp.result["requests"], mp.result["left"], mp.result["fits"]) == (53, 57, True)
-    assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31", "--chunk-days", "5") == 0
-    assert (mp.result["requests"], mp.result["fits"]) == (73, False)
-    assert mp.result["wait_seconds"] > 3000
-    assert mp("plan", "all", "--last", "7d") == 0
-    counted = [mp.result[name]["counted_requests"] for name in ("profiles", "events", "cohorts", "annotations")]
-    assert counted == [1, 1, 1, 0]
-    assert (mp.result["queries"]["counted_requests"], mp.result["queries"]["left"]) == (3, 59)
-    assert mp("plan", "all", "--format", "table") == 0
-    assert re.search(r"^annotations +- +0 +59 +True", mp.out, re.MULTILINE)
-    assert mp("status", "--format", "table") == 0
-    assert re.search(r"^profiles +20\S+ +45 +none +SUCCESS", mp.out, re.MULTILINE)
-    assert re.search(r"^cohorts +- +- +- +-", mp.out, re.MULTILINE)
-    assert "quota: queries: left" in mp.out
-    assert sandbox.journal.requests == [], "nothing was asked of Mixpanel"
-
-
 def test_all_streams_are_fetched_and_one_that_fails_costs_only_itself(mp: Mp, sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault("engage", "status:402", times=None))
     assert mp("fetch", "all", "--from", "2026-01-01", "--to", "2026-01-01", "--no-progress") == 1
@@ -426,36 +274,6 @@ def test_all_streams_are_fetched_and_one_that_fails_costs_only_itself(mp: Mp, sa
     assert (mp.result["requests"], mp.result["counted_requests"]) == (3, 3)
 
 
-def test_status_says_why_the_last_run_failed(mp: Mp, sandbox: Sandbox) -> None:
-    """Red without the look at the run's failed steps."""
-    sandbox.faults.append(Fault("engage", "status:403", times=None))
-    mp("fetch", "profiles")
-    assert mp("status") == 0
-    profiles = mp.result["profiles"]
-    assert (profiles["last_sync"], profiles["last_run_status"]) == (None, "FAILURE")
-    assert "page 0: Mixpanel answered 403" in profiles["last_run_error"]
-
-
-def test_the_demo_stores_in_a_home_of_its_own_and_may_be_run_again(
-    mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Red when the demo leaves MP_DUCKDB_PATH or MP_QUERY_URL as they are: real data would be replaced."""
-    real = tmp_path / "real.duckdb"
-    monkeypatch.setenv("MP_DUCKDB_PATH", str(real))
-    assert mp("demo", "--profiles", "3000", "--latency", "0") == 0
-    database = tmp_path / "home" / "demo" / "mixpanel_data.duckdb"
-    assert "Stored 3,000 profiles from 3 pages" in mp.out
-    assert str(database) in mp.out
-    assert f"DAGSTER_HOME={database.parent.parent} " in mp.out.splitlines()[-1], "the line that opens the UI"
-    assert mp.out.splitlines()[-1].endswith(" demo --ui")
-    assert not real.exists()
-    assert sandbox.journal.requests == []
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    assert mp("demo", "--profiles", "1000", "--latency", "0") == 0, "fewer profiles than last time are no mishap here"
-    with duckdb.connect(str(database)) as connection:
-        assert connection.execute("select count(*) from mixpanel.profiles").fetchall() == [(1000,)]
-
-
 @on_posix
 @pytest.mark.parametrize(
     "command", ["fetch profiles", "retry profiles", "fetch events --from 2026-01-01 --to 2026-01-01", "status"]
@@ -469,34 +287,6 @@ def test_a_pipe_for_a_database_is_refused_at_once(
     assert mp(*command.split()) == 3
     assert mp.err == f"Error: {tmp_path / 'pipe'} is a pipe: set MP_DUCKDB_PATH to a file\n"
     assert not sandbox.journal.requests
-
-
-@on_posix
-def test_the_demos_query_line_works(mp: Mp, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Red when the table's name is ambiguous, or the path is not quoted: this home has a space and a quote."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "it's my home"))
-    assert mp("demo", "--profiles", "10", "--latency", "0") == 0
-    [line] = [line for line in mp.out.splitlines() if "import sys, duckdb" in line]
-    shown = subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
-    assert "distinct_id" in shown
-
-
-@on_posix
-def test_the_sandbox_prints_what_to_export_and_ends_on_ctrl_c(sandbox: Sandbox) -> None:
-    """Red when the lines stay in a buffer, and when Ctrl-C is an error."""
-    command = [sys.executable, "-m", "mixpanel_assets", "sandbox", "--profiles", "10"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        lines = [process.stdout.readline() for _ in range(len(sandbox.environment))]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 0
-    assert "Traceback" not in errors
-    exported = {match[1] for match in (re.fullmatch(r"export (MP_\w+)='(.*)'\n", line) for line in lines) if match}
-    assert exported == set(sandbox.environment)
 
 
 def test_dagster_yaml_of_the_package_is_that_of_the_repository() -> None:
@@ -530,28 +320,6 @@ def test_a_home_that_cannot_be_made_is_one_line(
 def test_the_version_names_what_questions_need(mp: Mp) -> None:
     assert mp("--version") == 0
     assert re.fullmatch(r"mixpanel-assets \S+, dagster \S+, duckdb \S+, Python \S+\n", mp.out)
-
-
-def test_before_the_first_sync_a_plan_says_what_will_tell(mp: Mp, sandbox: Sandbox) -> None:
-    """Red when the first plan is refused: a CI that plans before it fetches could never begin."""
-    assert mp("plan", "profiles") == 0
-    assert (mp.result["requests"], mp.result["counted_requests"], mp.result["fits"]) == (None, 1, True)
-    assert "page 0 of the first, one request, will say" in mp.err
-
-
-def test_a_plan_that_does_not_fit_says_what_would(mp: Mp, sandbox: Sandbox) -> None:
-    """Red when the advice is not tried: planned with it, it fits; planned with a day less, it does not."""
-    years = ("plan", "events", "--from", "2023-01-01", "--to", "2025-12-31", "--chunk-days")
-    assert mp(*years, "7") == 0
-    assert (mp.result["fits"], mp.result["chunk_days_that_fit"]) == (False, 19)
-    assert "Warning: 157 requests do not fit into what is left of the hour: with --chunk-days 19 it does" in mp.err
-    assert mp(*years, "19") == 0
-    assert mp.result["fits"]
-    assert mp(*years, "18") == 0
-    assert not mp.result["fits"]
-    assert mp("plan", "events", "--from", "1990-01-01", "--to", "2025-12-31") == 0
-    assert mp.result["chunk_days_that_fit"] is None
-    assert "ask for fewer days" in mp.err
 
 
 def test_days_may_be_named_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
