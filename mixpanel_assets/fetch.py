@@ -113,6 +113,7 @@ def fetch_events(
     chunk_days: int = 7,
     events: Sequence[str] | None = None,
     where: str | None = None,
+    limit: int | None = None,
     times: str | None = None,
     max_removed_fraction: float | None = None,
     on_quota: str = "stop",
@@ -130,6 +131,8 @@ def fetch_events(
         chunk_days: Days per request, 1 to 100.
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
+        limit: A sample: at most so many events, 1 to 100,000, asked for with one request. They go into the table
+            `mixpanel.events_sample` in the place of those there; `mixpanel.events` stays as it is.
         times: What `time` of the events is: "utc", or "project" for the wall clock of MP_TIMEZONE, as in projects made
             before 2023 (default: MP_EVENT_TIMES, or "utc").
         max_removed_fraction: Largest share of the stored rows of a day that is over that an answer may lack (default
@@ -154,6 +157,7 @@ def fetch_events(
         "chunk_days": chunk_days,
         "events": events,
         "where": where,
+        "limit": limit,
         "times": times,
         "max_removed_fraction": max_removed_fraction,
         "on_quota": on_quota,

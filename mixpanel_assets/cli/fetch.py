@@ -103,6 +103,10 @@ def fetch_events(
         typer.Option("--events", "-e", help='Only these events: repeated, or a JSON list: ["Sign up", "Log in"].'),
     ] = None,
     where: Where = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="A sample of at most so many, into the table mixpanel.events_sample instead."),
+    ] = None,
     times: Times = None,
 ) -> dict[str, Any]:
     """Copy the events of a range of days to the table mixpanel.events.
@@ -114,6 +118,7 @@ def fetch_events(
         "chunk_days": chunk_days,
         "events": names(events),
         "where": where,
+        "limit": limit,
         "times": times.value if times else None,
     }
 

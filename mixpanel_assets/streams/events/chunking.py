@@ -15,12 +15,12 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.client.served_days import Edge, EdgeRefusedError, ServedDays, Unserved, narrower, shifted
 from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
-from mixpanel_assets.streams.days import days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
 from mixpanel_assets.streams.events.columns import write_columns
 from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.lines import straighten
 from mixpanel_assets.streams.events.query import EventsQuery
-from mixpanel_assets.streams.events.staged import TAKE_OVER_WITHIN, EventsFolder, RangeResult
+from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets.streams.events.wire import BrokenExportError
 
 Range = tuple[str, str]
@@ -141,27 +141,15 @@ def fetch_chunk(client: MixpanelClient, staging_root: Path, order: ChunkOrder, l
     return ChunkResult(order.index, tuple(sorted(parts, key=lambda part: part.from_date)))
 
 
-def take_over(
-    staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str], loaded_at: Mapping[str, datetime.datetime]
-) -> list[Range]:
-    """Move chunks of the plan that ended runs fetched and never stored into the plan's folder. Returns them.
+def sample_of(days: Mapping[str, EventsQuery]) -> list[Chunk]:
+    """All days in one chunk, as a limit is for one request.
 
-    Only days that were over when they were fetched, not long ago: others have grown since. And none that were loaded
-    later (`loaded_at`, by day): who asks for those again wants what came since. What no run will take is deleted.
+    Raises:
+        ValueError: one request serves fewer days; in one line.
     """
-    folder = EventsFolder(staging_root, plan.folder)
-    wanted = set(plan.chunks)
-    taken = []
-    for run in ended_runs:
-        other = EventsFolder(staging_root, run)
-        fresh = [result for result in other.results() if _is_fresh(result, plan.started_at, loaded_at)]
-        for result in fresh:
-            chunk = Chunk(result.from_date, result.to_date, result.query)
-            if chunk in wanted and folder.take_over(result, other) is not None:
-                taken.append((chunk.from_date, chunk.to_date))
-                wanted.discard(chunk)
-        other.keep_only(fresh)
-    return taken
+    if len(days) > MAX_CHUNK_DAYS:
+        raise ValueError(f"limit is for one request, of at most {MAX_CHUNK_DAYS} days: choose fewer than {len(days)}")
+    return chunks_of(days, MAX_CHUNK_DAYS)
 
 
 def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult]) -> list[ChunkResult]:
@@ -183,6 +171,11 @@ def without_refused(
         replace(result, ranges=tuple(part for whole in result.ranges for part in _split(whole, refused)))
         for result in results
     ]
+
+
+def is_sample(results: Iterable[ChunkResult]) -> bool:
+    """Whether no more than some of the events were asked for."""
+    return any(part.query.limit is not None for result in results for part in result.ranges)
 
 
 def stored_days(results: Iterable[ChunkResult]) -> dict[str, EventsQuery]:
@@ -240,11 +233,13 @@ class _Ranges:
             halves = [_of(each, wanted) for each in narrower(days, error.unserved.edge, step)]
             step *= 2
         except TooMuchAtOnceError as error:
+            if wanted.query.limit is not None:  # It is for all days together.
+                return [_failed(wanted, error, retrier)]
             halves = _halves(wanted)
             named = " and ".join(f"{half.from_date} to {half.to_date}" for half in halves)
             self.log.warning(f"{error}; asking for {named} instead")
         except MixpanelError as error:
-            return [_with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)]
+            return [_failed(wanted, error, retrier)]
         first, *others = [part for half in halves for part in self.fetch(half, step)]
         return [_with_requests(first, retrier), *others]
 
@@ -297,6 +292,10 @@ def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:
     )
 
 
+def _failed(wanted: RangeResult, error: MixpanelError, retrier: Retrier) -> RangeResult:
+    return _with_requests(replace(wanted, error=str(error), error_kind=kind_of(error)), retrier)
+
+
 def _doubted(part: RangeResult, why: Unserved) -> RangeResult:
     what = f"events of {part.from_date} to {part.to_date}"
     said = f"Mixpanel takes these days for {why.edge.value} ones ({why.said}), against our clock"
@@ -311,17 +310,6 @@ def _halves(wanted: RangeResult) -> list[RangeResult]:
     days = days_between(wanted.from_date, wanted.to_date)
     halves = split_date_range(wanted.from_date, wanted.to_date, (len(days) + 1) // 2)
     return [_of(half, wanted) for half in halves]
-
-
-def _is_fresh(result: RangeResult, now: datetime.datetime, loaded_at: Mapping[str, datetime.datetime]) -> bool:
-    if result.asked_at is None or now - result.asked_at > TAKE_OVER_WITHIN:
-        return False
-    days = days_between(result.from_date, result.to_date)
-    if any(day in loaded_at and loaded_at[day] > result.asked_at for day in days):
-        return False
-    # Over everywhere on earth: the last time zone ends a day 12 hours after UTC does.
-    over_at = datetime.datetime.fromisoformat(f"{result.to_date}T00:00:00+00:00") + datetime.timedelta(hours=36)
-    return result.asked_at >= over_at
 
 
 def _split(part: RangeResult, refused: Mapping[tuple[str, EventsQuery], str]) -> list[RangeResult]:

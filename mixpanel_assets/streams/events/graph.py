@@ -28,10 +28,12 @@ from mixpanel_assets.streams.events import chunking, reports
 from mixpanel_assets.streams.events.chunking import Chunk, ChunkResult, EventsPlan, Range
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.sample import stored_sample
 from mixpanel_assets.streams.events.settings import EventsConfig
-from mixpanel_assets.streams.events.staged import StagedEvents
+from mixpanel_assets.streams.events.staged import StagedEvents, StagedSample
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredEvents, loaded_at
 from mixpanel_assets.streams.events.stored import stored as stored_events
+from mixpanel_assets.streams.events.taken_over import take_over
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.outcome import outcomes_of
@@ -40,6 +42,7 @@ from mixpanel_assets.streams.reports import timeline
 TABLE = "events"
 RETRY_JOB = "retry_failed_event_ranges"
 
+_SAMPLE = StagedSample.table
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
@@ -64,7 +67,7 @@ class _EventsSteps(Steps):
         client, context, variables = sync.client(config.on_quota), sync.context, self.project.variables
         query = replace(config.query(variables), source=client.events_source)
         days = self._owed_days(context, query, warehouse) if config.retry_failed_ranges else self._days(context, query)
-        chunks = _chunks(days, config.chunk_days)
+        chunks = _chunks(days, config)
         warehouse.check_ready()
         plan = EventsPlan(
             context.run_id,
@@ -94,8 +97,10 @@ class _EventsSteps(Steps):
 
     def note_failed(self, context: _Context, settled: Sequence[ChunkResult]) -> None:
         """Leave word of the days that failed: for who fetches them again, and for Dagster, which shows a day as failed
-        that a failed run planned and did not materialize.
+        that a failed run planned and did not materialize. What failed of a sample is owed to nobody.
         """
+        if chunking.is_sample(settled):
+            return
         for metadata in reports.noted_failures(settled):
             context.log_event(dg.AssetObservation(self.asset, description="some days did not come", metadata=metadata))
         node = self.asset.to_python_identifier()
@@ -110,7 +115,8 @@ class _EventsSteps(Steps):
         self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, settled: Sequence[ChunkResult]
     ) -> tuple[StagedEvents, Mapping[str, Any]]:
         parts = [part for result in settled for part in result.ranges]
-        staged = StagedEvents(
+        kind = StagedSample if chunking.is_sample(settled) else StagedEvents
+        staged = kind(
             staging,
             tuple(part for part in parts if part.came),
             tuple(part for part in parts if part.failed),
@@ -126,6 +132,9 @@ class _EventsSteps(Steps):
         self, context: dg.AssetExecutionContext, planned: EventsPlan, settled: list[ChunkResult]
     ) -> Iterator[dg.Output[None]]:
         """Say which days are stored: as Dagster does when all that were chosen came, else one by one."""
+        if chunking.is_sample(settled):
+            self._report_sample(context, planned, settled)
+            return
         stored = self.stored(context)
         settled = _without_refused(settled, stored)
         days = chunking.stored_days(settled)
@@ -137,6 +146,19 @@ class _EventsSteps(Steps):
         drawn = timeline(outcomes_of(settled), "chunks", planned.started_at)
         context.add_asset_metadata(drawn, self.asset, partition_key=max(days))
         yield dg.Output(None, metadata=self._said(planned, settled, stored, days))
+
+    def _report_sample(self, context: _Context, planned: EventsPlan, settled: list[ChunkResult]) -> None:
+        """Say what the sample is, of an asset of its own: no day is materialized by it."""
+        if not chunking.stored_days(settled):
+            return
+        warehouse = ProjectResources(context.resources, self.project).warehouse
+        with one_line_errors(), warehouse.open(context.log, self.project.schema).reading() as connection:
+            stored = stored_sample(connection)
+        said = reports.sample_metadata(planned, settled, stored, f"{self.project.schema}.{_SAMPLE}")
+        context.log_event(dg.AssetMaterialization(self.project.key(_SAMPLE), metadata=said))
+        if stored.rejected:
+            words = reports.rejected_words(stored.rejected, self.project.schema)
+            raise OneLineFailure(words, IncompleteSyncError.__name__)
 
     def report_each(self, context: _Context, planned: EventsPlan, settled: list[ChunkResult]) -> None:
         """Say which days are stored, in a run that is no asset's."""
@@ -255,9 +277,9 @@ def _chosen_days(context: _Context) -> list[str]:
         raise ConfigurationError(str(error)) from None
 
 
-def _chunks(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
+def _chunks(days: Mapping[str, EventsQuery], config: EventsConfig) -> list[Chunk]:
     try:
-        return chunking.chunks_of(days, chunk_days)
+        return chunking.sample_of(days) if config.limit else chunking.chunks_of(days, config.chunk_days)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -274,7 +296,7 @@ def _take_over(
         # Not `reading`, which refuses a file that holds nothing of Mixpanel yet.
         with stored.transaction() as connection:
             days = loaded_at(connection)
-    return chunking.take_over(staging_root, planned, ended, days)
+    return take_over(staging_root, planned, ended, days)
 
 
 class EventsOps:

@@ -10,31 +10,25 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 
 import math
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
 
 from mixpanel_assets.storage.columns import create_table, is_newer
-from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
+from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejected_rows
 from mixpanel_assets.storage.warehouse import bound_memory, count, has_column, table_exists
 from mixpanel_assets.streams.events import missing, same_event
-from mixpanel_assets.streams.events.columns import MAX_LINE_BYTES
 from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.same_event import KEY_HASH
-from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult, StagedEvents
+from mixpanel_assets.streams.events.staged import StagedEvents
+from mixpanel_assets.streams.events.staged_rows import NO_PLACE, files, note_ranges, set_aside, staged_events
 from mixpanel_assets.streams.events.stored import COLUMNS, DAY, DAYS_TABLE, TABLE
-from mixpanel_assets.streams.events.wall_clock import instant
 
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
 _MEMORY_MB = 400
 _STAGED_DAYS = "(select day from staged_days)"
 _ROWS_BY_DAY = f"select day, count(*) as rows from {TABLE} group by all"
-_REASON = """
-    case when event_time is null then 'no readable time'
-         when day not between from_day and to_day then 'outside the days asked for' end
-    """
 
 # A row set aside belongs to no day for sure: it counts for the first of the days it came with.
 _REJECTED_BY_DAY = f"""
@@ -80,7 +74,7 @@ def _publish(
     refused = _refuse_shrunken(connection, staged, query)
     _delete_replaced(connection, query)
     unplaced = _insert(connection, staged)
-    _set_aside(connection, staged, unplaced)
+    _replace_set_aside(connection, staged, unplaced)
     _drop_repeats(connection)
     _write_days(connection, query)
     return left, refused
@@ -90,8 +84,10 @@ def _absent_names(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, q
     """Names that were asked for and brought nothing."""
     if query.events is None:
         return []
-    files = _files(staged)
-    rows = connection.execute("select distinct event_name from read_parquet(?)", [files]).fetchall() if files else []
+    staged_files = files(staged)
+    if not staged_files:
+        return list(query.events)
+    rows = connection.execute("select distinct event_name from read_parquet(?)", [staged_files]).fetchall()
     came = {name for (name,) in rows}
     return [name for name in query.events if name not in came]
 
@@ -112,13 +108,7 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _note_staged(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> None:
     """Tables `staged_ranges`, one row per file, and `staged_days`."""
-    connection.execute(
-        "create temp table staged_ranges (filename varchar, from_day date, to_day date, synced_at timestamptz)"
-    )
-    connection.executemany(
-        "insert into staged_ranges values (?, ?, ?, ?)",
-        [[_events_file(staged, part), part.from_date, part.to_date, part.asked_at] for part in staged.ranges],
-    )
+    note_ranges(connection, staged)
     connection.execute(
         "create temp table staged_days as "
         "select unnest(generate_series(from_day, to_day, interval 1 day))::date as day, synced_at from staged_ranges"
@@ -191,13 +181,13 @@ def _refuse_shrunken(
 
 def _keys_that_came(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> dict[str, int]:
     """Different keys of each staged day."""
-    if not _files(staged):
+    if not files(staged):
         return {}
     return dict(
         connection.execute(
-            f"select day::varchar, count(distinct {KEY_HASH}) from {_staged_events(staged)} "
-            f"where ({_REASON}) is null group by day",
-            [_files(staged)],
+            f"select day::varchar, count(distinct {KEY_HASH}) from {staged_events(staged)} "
+            f"where ({NO_PLACE}) is null group by day",
+            [files(staged)],
         ).fetchall()
     )
 
@@ -230,11 +220,11 @@ def _scope(query: EventsQuery) -> tuple[str, list[list[str]]]:
 def _insert(connection: duckdb.DuckDBPyConnection, staged: StagedEvents) -> int:
     """Insert the staged rows that have a place. Returns how many have none, or belong to a day that is left."""
     placed = -_rows_of_staged_days(connection)
-    if files := _files(staged):
+    if staged_files := files(staged):
         connection.execute(
             f"insert into {TABLE} by name select {', '.join(column.name for column in COLUMNS)} "
-            f"from {_staged_events(staged)} where ({_REASON}) is null and day in {_STAGED_DAYS}",
-            [files],
+            f"from {staged_events(staged)} where ({NO_PLACE}) is null and day in {_STAGED_DAYS}",
+            [staged_files],
         )
     placed += _rows_of_staged_days(connection)
     return sum(part.lines for part in staged.ranges) - placed
@@ -244,7 +234,7 @@ def _rows_of_staged_days(connection: duckdb.DuckDBPyConnection) -> int:
     return count(connection, f"select count(*) from {TABLE} where day in {_STAGED_DAYS}")
 
 
-def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
+def _replace_set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unplaced: int) -> None:
     """Replace the rows that earlier loads of these days set aside."""
     newer = is_newer("aside.synced_at", "staged_ranges.synced_at")
     connection.execute(
@@ -252,25 +242,7 @@ def _set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, unpl
         "where aside.from_day >= staged_ranges.from_day and aside.to_day <= staged_ranges.to_day "
         f"and {newer} is not true)"
     )
-    for part in staged.ranges:
-        if part.rejected or part.repaired:
-            add_rejected_rows(
-                connection,
-                [EventsFolder(staged.root, part.folder).rejected_file(part)],
-                2 * MAX_LINE_BYTES,
-                asset=TABLE,
-                source=f"{part.from_date} to {part.to_date}",
-                synced_at=part.asked_at,
-                from_day=part.from_date,
-                to_day=part.to_date,
-            )
-    if unplaced:
-        line = """'{"event":' || name || ',"properties":' || properties || '}'"""
-        connection.execute(
-            f"insert into {REJECTED_TABLE} select 'events', from_day || ' to ' || to_day, null, {_REASON}, {line}, "
-            f"synced_at, false, from_day, to_day, null from {_staged_events(staged)} where ({_REASON}) is not null",
-            [_files(staged)],
-        )
+    set_aside(connection, staged, TABLE, unplaced)
 
 
 def _drop_repeats(connection: duckdb.DuckDBPyConnection) -> None:
@@ -324,20 +296,3 @@ def _note_differences(connection: duckdb.DuckDBPyConnection, query: EventsQuery)
         "from loaded full join replaced using (day, key) group by day",
         names,
     )
-
-
-def _staged_events(staged: StagedEvents) -> str:
-    """A query for the staged events and their ranges; a file's `event_time` is what was served, in UTC or not."""
-    first = min(part.from_date for part in staged.ranges)
-    last = max(part.to_date for part in staged.ranges)
-    utc = "event_time" if staged.zone is None else instant("event_time", ZoneInfo(staged.zone), first, last)
-    rows = f"select * replace ({utc} as event_time), event_time::date as day from read_parquet(?, filename = true)"
-    return f"({rows}) join staged_ranges using (filename)"
-
-
-def _files(staged: StagedEvents) -> list[str]:
-    return [_events_file(staged, part) for part in staged.ranges if part.lines]
-
-
-def _events_file(staged: StagedEvents, part: RangeResult) -> str:
-    return str(EventsFolder(staged.root, part.folder).events_file(part))

@@ -89,4 +89,6 @@ def _settles(part: RangeResult, missing: EventsQuery) -> bool:
 
 
 def _text(query: EventsQuery) -> str:
-    return msgspec.json.encode(query).decode()
+    """A query as it is told from others; no sample is missing, and versions before knew of none."""
+    said = {name: value for name, value in msgspec.to_builtins(query).items() if name != "limit"}
+    return msgspec.json.encode(said).decode()

@@ -24,6 +24,7 @@ from mixpanel_assets.streams.events.chunking import (
     unserved_ranges,
 )
 from mixpanel_assets.streams.events.query import EventsQuery
+from mixpanel_assets.streams.events.sample import StoredSample
 from mixpanel_assets.streams.events.staged import RangeResult
 from mixpanel_assets.streams.events.stored import COLUMNS, StoredDay, StoredEvents
 from mixpanel_assets.streams.failures import OneLineFailure
@@ -39,17 +40,39 @@ def sync_metadata(
 ) -> dict[str, Any]:
     """Metadata of one sync, the same for all its days."""
     loaded = [stored.days[day] for day in days if day in stored.days]
+    return {
+        **_sync(plan, results, table_name),
+        "duplicate_events": sum(day.duplicates for day in loaded),
+        "rejected_rows": sum(day.rejected for day in loaded),
+        "dagster/row_count": sum(day.rows for day in stored.days.values()),
+    }
+
+
+def sample_metadata(
+    plan: EventsPlan, results: Sequence[ChunkResult], stored: StoredSample, table_name: str
+) -> dict[str, Any]:
+    """Metadata of a sync with a limit, and what was asked for."""
+    [chunk] = plan.chunks
+    said = _sync(plan, results, table_name)
+    return {
+        **said,
+        **query_metadata(chunk.query),
+        "date_range": dg.MetadataValue.json([chunk.from_date, chunk.to_date]),
+        "duplicate_events": said["fetched_rows"] - stored.rejected - stored.rows,
+        "rejected_rows": stored.rejected,
+        "dagster/row_count": stored.rows,
+    }
+
+
+def _sync(plan: EventsPlan, results: Sequence[ChunkResult], table_name: str) -> dict[str, Any]:
     seconds = (datetime.datetime.now(datetime.timezone.utc) - plan.started_at).total_seconds()
     return {
         **failures_metadata(results),
-        "duplicate_events": sum(day.duplicates for day in loaded),
         "fetched_rows": sum(part.lines + part.rejected for part in _parts(results) if part.came),
-        "rejected_rows": sum(day.rejected for day in loaded),
         "repaired_rows": sum(part.repaired for part in _parts(results)),
         "duration_seconds": round(seconds, 3),
         "dagster/table_name": table_name,
         "dagster/column_schema": table_schemas.schema(COLUMNS),
-        "dagster/row_count": sum(day.rows for day in stored.days.values()),
     }
 
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mixpanel_assets import settings
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.budgets import check_choice
 from mixpanel_assets.streams.events.query import EventsQuery
@@ -12,9 +13,16 @@ from mixpanel_assets.streams.settings import PropertiesConfig, check_fraction
 class EventsConfig(PropertiesConfig):
     """Settings of one events sync. The days are the partitions that are materialized."""
 
-    chunk_days: int = Field(default=7, description="Days per request, 1 to 100.")
+    chunk_days: int = Field(default=7, description="Days per request, 1 to 100; with a limit all days are one request.")
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
+    limit: int | None = Field(
+        default=None,
+        description=(
+            "A sample: at most so many events, 1 to 100,000, which ones Mixpanel decides. They take the place of those "
+            "in events_sample; events and its days stay as they are, and none becomes materialized."
+        ),
+    )
     times: str | None = Field(
         default=None,
         description=(
@@ -41,7 +49,10 @@ class EventsConfig(PropertiesConfig):
             None if self.events is None else tuple(self.events),
             self.where,
             self.kept(),
+            limit=self.limit,
         )
+        if self.limit is not None and self.retry_failed_ranges:
+            raise ConfigurationError("retry_failed_ranges fetches what is missing as it was asked for: leave out limit")
         query.check()
         self.zone(variables)
         return query

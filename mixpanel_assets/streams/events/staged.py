@@ -27,9 +27,6 @@ from mixpanel_assets.streams.events.lines import SetAside
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.outcome import Outcome
 
-# Late events of a day keep coming, so what an interrupted run left is worth taking over for a while only.
-TAKE_OVER_WITHIN = datetime.timedelta(hours=24)
-
 
 @dataclass(frozen=True)
 class RangeResult(Outcome):
@@ -210,3 +207,10 @@ class StagedEvents:
         """Delete the staged files."""
         for result in self.ranges:
             EventsFolder(self.root, result.folder).drop(result)
+
+
+@dataclass(frozen=True)
+class StagedSample(StagedEvents):
+    """Events of a query with a limit: they tell of no day that it is whole, and are kept apart."""
+
+    table: ClassVar = "events_sample"

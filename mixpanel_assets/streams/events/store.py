@@ -12,13 +12,16 @@ from mixpanel_assets.client.server_text import quoted
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.days import ranges_of
 from mixpanel_assets.streams.events.load import publish
-from mixpanel_assets.streams.events.staged import StagedEvents
+from mixpanel_assets.streams.events.sample import publish_sample
+from mixpanel_assets.streams.events.staged import StagedEvents, StagedSample
 from mixpanel_assets.streams.events.stored import TABLE
 from mixpanel_assets.streams.outcome import MISSING
 
 
 def store(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, log: dg.DagsterLogManager) -> Mapping[str, Any]:
     """Publish them, within the caller's transaction. Returns the metadata that only the table knows."""
+    if isinstance(staged, StagedSample):
+        return {"dagster/row_count": publish_sample(connection, staged)}
     published = publish(connection, staged)
     for refused in published.refused:
         log.error(f"{MISSING}{refused.reason}")
