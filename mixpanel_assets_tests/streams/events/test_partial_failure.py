@@ -134,6 +134,7 @@ class TestPartialFailure:
             "where": None,
             "kept": {"include": None, "exclude": ["$os"], "hashed": []},
             "source": _source(pipeline),
+            "limit": None,
         }
         [(searches, others)] = pipeline.query(
             "select count(*) filter (event_name = 'Search'), count(*) filter (event_name <> 'Search') "
