@@ -31,6 +31,11 @@ LOCK_FILE = "opening.lock"
 LOCK_SECONDS = 120.0
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 _SQLITE_WAIT_SECONDS = 30.0
+# Storages of Dagster's, and the module and class of ours that is opened in their place.
+_OURS = {
+    "DagsterSqliteStorage": (__name__, "SerialSqliteStorage"),
+    "DagsterPostgresStorage": ("mixpanel_assets.postgres_storage", "CheckedPostgresStorage"),
+}
 
 
 class SerialSqliteStorage(DagsterSqliteStorage):
@@ -62,13 +67,12 @@ class SerialSqliteStorage(DagsterSqliteStorage):
             return super().from_local(base_dir, inst_data)
 
 
-def opened_serially(ref: InstanceRef) -> InstanceRef:
-    """The instance with this storage, if it has Dagster's own SQLite storage."""
-    storage = ref.storage_data
-    if storage is None or storage.class_name != DagsterSqliteStorage.__name__:
+def opened_safely(ref: InstanceRef) -> InstanceRef:
+    """The instance with this storage, if it has Dagster's own SQLite storage; likewise with Postgres."""
+    ours = _OURS.get(ref.storage_data.class_name) if ref.storage_data else None
+    if ours is None or ref.storage_data is None:
         return ref
-    ours = ConfigurableClassData(__name__, SerialSqliteStorage.__name__, storage.config_yaml)
-    return ref._replace(storage_data=ours)
+    return ref._replace(storage_data=ConfigurableClassData(*ours, ref.storage_data.config_yaml))
 
 
 def mend_versions(folder: Path) -> bool:

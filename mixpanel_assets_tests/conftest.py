@@ -7,12 +7,16 @@ terminals; the others run Dagster in the process of the test.
 import os
 import socket
 import subprocess
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from dagster import DagsterInstance
 
 from mixpanel_assets.process_setup import read_migrations_once
+
+if TYPE_CHECKING:
+    from mixpanel_assets_tests.postgres import Database, Server
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -68,3 +72,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator["Server"]:
+    """A Postgres server of this process; tests that use it are marked `needs_postgres`."""
+    from mixpanel_assets_tests.postgres import server
+
+    # Its files go with it: nothing has to outlive a power failure.
+    with server("fsync=off") as running:
+        yield running
+
+
+@pytest.fixture
+def database(postgres_server: "Server") -> "Database":
+    """An empty database."""
+    return postgres_server.new_database()

@@ -57,13 +57,13 @@ def open_instance() -> "Iterator[DagsterInstance]":
     from dagster import DagsterInstance
     from dagster._core.instance.ref import InstanceRef
 
-    from mixpanel_assets.instance_storage import opened_serially
+    from mixpanel_assets.instance_storage import opened_safely
     from mixpanel_assets.runs import storage_faults
 
     with storage_faults.named(home):
         with storage_faults.opening(home):
             ref = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
-            instance = DagsterInstance.from_ref(opened_serially(ref))
+            instance = DagsterInstance.from_ref(opened_safely(ref))
         with instance:
             yield instance
 
