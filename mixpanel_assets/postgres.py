@@ -108,3 +108,18 @@ def explained(error: BaseException, url: str) -> str:
 def _keep_alive(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_SERVERS_KEEPALIVE)
+
+
+def create_table(connection: db.Connection, name: str, *statements: str) -> None:
+    """Make a table of ours where it is not there; two hosts at once would refuse each other."""
+    there = db.text("select to_regclass(:name)")
+    if connection.execute(there, {"name": name}).scalar() is not None:
+        return
+    key = {"key": lock_key(f"table {name}")}
+    connection.execute(db.text("select pg_advisory_lock(:key)"), key)
+    try:
+        if connection.execute(there, {"name": name}).scalar() is None:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        connection.execute(db.text("select pg_advisory_unlock(:key)"), key)

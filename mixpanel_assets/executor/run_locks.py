@@ -1,90 +1,52 @@
-"""Which runs of this machine are alive, and the end of those that died without a word.
+"""Which runs are alive, and the end of those that died without a word.
 
-Belongs here: a lock file per running run, and what becomes of a run whose lock nobody holds. Does not belong here: who
-gets a freed slot (slots.py).
-
-The operating system drops a file lock when its process ends, however it ends. So a lock file that anybody can lock
-belongs to a dead run; process ids, which are given out again, play no part, nor do host names, which change with every
-container. Hosts that share the folder must see each other's locks, as they must for Dagster's SQLite files beside it.
+Belongs here: what a lock of a run is, whatever it is made of, and what becomes of a run whose lock nobody holds. Does
+not belong here: locks as files of one machine (lock_files.py) and as sessions of Postgres (lock_sessions.py), who gets
+a freed slot (slots.py).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from dagster import DagsterInstance, DagsterRunStatus
-from filelock import FileLock, Timeout
 
-from mixpanel_assets import private_files
-
-# The gate is held for milliseconds; a minute means something is broken and should be said.
-GATE_SECONDS = 60.0
+from mixpanel_assets.postgres import is_postgres
 
 
-class RunLocks:
-    """The lock files of an instance's runs, in a folder beside its storage."""
+class RunLocks(ABC):
+    """The locks of an instance's runs: a process holds that of its run, and lets go of it however it ends."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        private_files.make_folder(folder)
+    @abstractmethod
+    def alive(self, run_id: str, stop: threading.Event) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the run's lock inside the block.
 
-    @classmethod
-    def of(cls, instance: DagsterInstance) -> "RunLocks | None":
-        """The locks of this instance; none for an instance in memory, whose runs end with it."""
-        return cls(Path(instance.root_directory) / "run_locks") if instance.is_persistent else None
-
-    @contextmanager
-    def alive(self, run_id: str) -> Iterator[None]:
-        """Hold the run's lock inside this block."""
-        lock = _lock(self._path(run_id))
-        with self._gate():
-            lock.acquire(timeout=0)
-        try:
-            yield
-        finally:
-            with self._gate():
-                _remove(lock)
-
-    def fail_dead_runs(self, instance: DagsterInstance) -> list[str]:
-        """Free the slots of every run whose process is gone, and report it failed. Returns their ids.
-
-        A lock that can be taken is held until the run's slots are free, so two runs never report the same one.
+        Should it be lost meanwhile, `stop` is set: from then on others may take the run for dead. The block gets a
+        function that raises `InstanceError` in this case, for what must not happen twice; it may take seconds, until it
+        is sure.
         """
-        failed = []
-        with self._gate():
-            for path in self._folder.glob("*.lock"):
-                lock = _lock(path)
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    continue
-                run_id = path.stem
-                fail_and_release(instance, run_id)
-                _remove(lock)
-                failed.append(run_id)
-        return failed
 
-    def has_lock_file(self, run_id: str) -> bool:
-        """Whether the run left or holds a lock file here."""
-        return self._path(run_id).exists()
+    @abstractmethod
+    def fail_dead_runs(self, instance: DagsterInstance) -> list[str]:
+        """Free the slots of every run whose process is gone, and report it failed. Returns their ids."""
 
-    def _gate(self) -> FileLock:
-        # A new run makes its file and locks it behind this gate, so that nobody finds the file before the lock.
-        return FileLock(self._folder / "gate", timeout=GATE_SECONDS, mode=private_files.FILE_MODE)
-
-    def _path(self, run_id: str) -> Path:
-        return self._folder / f"{run_id}.lock"
+    @abstractmethod
+    def may_live(self, run_id: str) -> bool:
+        """Whether a process works for the run, as far as is known since the dead were last failed."""
 
 
-def _lock(path: Path) -> FileLock:
-    # Released by whichever thread ends the run, so not bound to the one that took it.
-    return FileLock(path, thread_local=False, mode=private_files.FILE_MODE)
+def locks_of(instance: DagsterInstance) -> RunLocks | None:
+    """The locks of this instance; none for an instance in memory, whose runs end with it."""
+    if is_postgres(instance.event_log_storage):
+        from mixpanel_assets.executor.lock_sessions import LockSessions
 
+        return LockSessions.of(instance.event_log_storage)
+    if instance.is_persistent:
+        from mixpanel_assets.executor.lock_files import LockFiles
 
-def _remove(lock: FileLock) -> None:
-    """Release and delete; only behind the gate, as between the two the file looks like a dead run's."""
-    lock.release()
-    Path(lock.lock_file).unlink(missing_ok=True)
+        return LockFiles.of(instance)
+    return None
 
 
 def fail_dead_runs(instance: DagsterInstance) -> list[str]:
@@ -93,7 +55,7 @@ def fail_dead_runs(instance: DagsterInstance) -> list[str]:
     A run does so by itself when it starts or waits. Dagster's run queue needs somebody to do it before: it holds back a
     run as long as the pool of its first op is full, so that a full pool of dead runs would keep all others queued.
     """
-    locks = RunLocks.of(instance)
+    locks = locks_of(instance)
     return locks.fail_dead_runs(instance) if locks else []
 
 

@@ -169,7 +169,7 @@ class PoolSlots(InstanceConcurrencyContext):
         holders = {row.run_id for row in info.claimed_slots} | {row.run_id for row in info.pending_steps}
         for run_id in holders - {self._run_id}:
             run = self._instance.get_run_by_id(run_id)
-            if (run is None or run.is_finished) and not (self._locks and self._locks.has_lock_file(run_id)):
+            if (run is None or run.is_finished) and not (self._locks and self._locks.may_live(run_id)):
                 fail_and_release(self._instance, run_id)
 
     def _return_what_is_not_fetched(self, pool: str) -> None:

@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
@@ -68,7 +68,13 @@ class StepThreads:
     """The loop of one run. Everything here but `_work` runs in the thread that called the executor."""
 
     def __init__(
-        self, job_context: PlanExecutionContext, active: ActiveExecution, slots: PoolSlots, max_concurrent: int
+        self,
+        job_context: PlanExecutionContext,
+        active: ActiveExecution,
+        slots: PoolSlots,
+        max_concurrent: int,
+        stop: threading.Event,
+        make_sure: Callable[[], None],
     ):
         self._job_context = job_context
         self._active = active
@@ -76,7 +82,8 @@ class StepThreads:
         self._max_concurrent = max_concurrent
         self._step_events: queue.Queue[StepEvent] = queue.Queue()
         self._threads: dict[threading.Thread, str] = {}  # thread -> step key
-        self._stop = threading.Event()
+        self._stop = stop
+        self._make_sure = make_sure
         self._turns = FileTurns()
         self._error: BaseException | None = None
         self._patience = GRACE_SECONDS
@@ -105,6 +112,8 @@ class StepThreads:
             yield from happened
             yield from self._active.concurrency_event_iterator(self._job_context)
             happened = [*self._drain_events(), *self._active.plan_events_iterator(self._job_context)]
+            if self._stop.is_set():
+                self._make_sure()
             if self._error:
                 yield from happened
                 raise self._error
@@ -118,7 +127,9 @@ class StepThreads:
             self._slots.withdraw()
         for place, step in enumerate(self._active.get_steps_to_execute()):
             if not step.pool:
-                flush(self._job_context.instance)  # A step outside the pools collects: what it builds on is written.
+                # A step outside the pools collects, and loads: what it builds on is written, and no other run's.
+                flush(self._job_context.instance)
+                self._make_sure()
             elif place:
                 time.sleep(START_APART_SECONDS)
             self._start(step)

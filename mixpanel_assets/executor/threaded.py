@@ -15,7 +15,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
@@ -30,7 +30,7 @@ from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.executor.base import Executor
 
 from mixpanel_assets.executor.event_log import run_instance
-from mixpanel_assets.executor.run_locks import RunLocks
+from mixpanel_assets.executor.run_locks import RunLocks, locks_of
 from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets.executor.step_threads import StepThreads
 from mixpanel_assets.pools import POOL_CEILINGS, POOL_LIMITS, of_all_projects
@@ -61,16 +61,15 @@ class ThreadedExecutor(Executor):
         """The events of the run's steps, each within a few tenths of a second of its happening."""
         started = time.monotonic()
         run_id = plan_context.run_id
-        locks = RunLocks.of(plan_context.instance)
+        locks, stop = locks_of(plan_context.instance), threading.Event()
         yield _engine_event(plan_context, f"Running up to {self._max_concurrent} steps at a time as threads of process")
         with ExitStack() as held:
-            if locks:
-                held.enter_context(locks.alive(run_id))
+            make_sure = held.enter_context(locks.alive(run_id, stop)) if locks else _sure
             instance = held.enter_context(run_instance(plan_context.instance, run_id))
             held.enter_context(_imports_uncollected())
             yield from ExecuteRunWithPlanIterable(
                 execution_plan=execution_plan,
-                iterator=partial(self._run_steps, held, locks),
+                iterator=partial(self._run_steps, held, locks, stop, make_sure),
                 execution_context_manager=self._prepared(plan_context, execution_plan, instance),
             )
         yield _engine_event(plan_context, f"Ran all steps in {time.monotonic() - started:.1f} s in process")
@@ -92,7 +91,13 @@ class ThreadedExecutor(Executor):
         )
 
     def _run_steps(
-        self, held: ExitStack, locks: RunLocks | None, job_context: PlanExecutionContext, execution_plan: ExecutionPlan
+        self,
+        held: ExitStack,
+        locks: RunLocks | None,
+        stop: threading.Event,
+        make_sure: Callable[[], None],
+        job_context: PlanExecutionContext,
+        execution_plan: ExecutionPlan,
     ) -> Iterator[dg.DagsterEvent]:
         pools = {step.pool for step in execution_plan.steps if step.pool}
         limits, ceilings = of_all_projects(self._pool_limits, pools), of_all_projects(self._pool_ceilings, pools)
@@ -103,12 +108,16 @@ class ThreadedExecutor(Executor):
             instance_concurrency_context=slots,
             step_dependency_config=self.step_dependency_config,
         ) as active:
-            threads = StepThreads(job_context, active, slots, self._max_concurrent)
+            threads = StepThreads(job_context, active, slots, self._max_concurrent, stop, make_sure)
             try:
                 yield from threads.run()
             finally:
                 if left_behind := threads.alive():
                     _hold_until_ended(held.pop_all(), left_behind)
+
+
+def _sure() -> None:
+    """A run in memory cannot lose its lock."""
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from mixpanel_assets.executor.run_locks import RunLocks, fail_dead_runs
+from mixpanel_assets.executor.lock_files import LockFiles
+from mixpanel_assets.executor.run_locks import fail_dead_runs
 from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import (
@@ -51,7 +53,7 @@ class TestDeadRuns:
         alive, dead = (instance.create_run_for_job(toy_runs.pages_job) for _ in range(2))
         for record in (alive, dead):
             instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "pages_job"), record.run_id)
-        with RunLocks(home / "run_locks").alive(alive.run_id):
+        with LockFiles(home / "run_locks").alive(alive.run_id, threading.Event()):
             (home / "run_locks" / f"{dead.run_id}.lock").touch()
             assert fail_dead_runs(instance) == [dead.run_id]
             assert [path.name for path in (home / "run_locks").glob("*.lock")] == [f"{alive.run_id}.lock"]

@@ -187,7 +187,8 @@ def broken_job() -> None:
 def main() -> int:
     name, folder, *config = sys.argv[1:]
     job = dg.reconstructable(getattr(sys.modules["mixpanel_assets_tests.executor.toy_runs"], name))
-    with dg.DagsterInstance.local_temp(folder) as instance:
+    has_settings = Path(folder, "dagster.yaml").exists()
+    with (dg.DagsterInstance.from_config if has_settings else dg.DagsterInstance.local_temp)(folder) as instance:
         result = dg.execute_job(job, instance=instance, run_config=json.loads(config[0]) if config else None)
         return 0 if result.success else 1
 
