@@ -106,6 +106,17 @@ def digits(name: str, value: object) -> str:
     return str(whole_number(name, value))
 
 
+def digits_by_name(name: str, value: object) -> dict[str, str]:
+    """Names, each with a whole number as its digits.
+
+    Raises:
+        ConfigurationError: it is no such mapping.
+    """
+    if isinstance(value, Mapping) and all(isinstance(each, str) for each in value):
+        return {each: digits(f"{name}: {each}", number) for each, number in value.items()}
+    raise _refusal(name, "names with numbers, such as {'company': '-14'}", value)
+
+
 def names(name: str, value: object) -> list[str]:
     """A list of names; one text could be one name, or several with commas between.
 

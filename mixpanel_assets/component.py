@@ -99,6 +99,7 @@ class MixpanelComponent(dg.Component, dg.Resolvable, dg.Model):
     timezone: Annotated[_Setting, _setting_of("timezone")] = ""
     events_start_date: Annotated[_Setting, _setting_of("events_start_date")] = ""
     event_times: Annotated[_Setting, _setting_of("event_times")] = ""
+    groups: Annotated[Any, _setting_of("groups", dict[str, int | str] | str)] = None
     duckdb_path: Annotated[str, _said("duckdb_path")] = ""
     read_copy: Annotated[str, _said("read_copy")] = ""
     staging_folder: Annotated[str, _said("staging_folder")] = ""

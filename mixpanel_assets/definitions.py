@@ -1,6 +1,7 @@
 """The code location: what Dagster finds here. Wiring only; every part is made in the module named after it."""
 
 import functools
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -18,6 +19,7 @@ from mixpanel_assets.jobs import history_job, jobs
 from mixpanel_assets.projects import CopiedProject, copied_project
 from mixpanel_assets.properties.assets import property_assets
 from mixpanel_assets.properties.checks import property_checks
+from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import HistoryResource, MixpanelResource, StagingResource, WarehouseResource
 from mixpanel_assets.schedules import HOURLY, LOOKBACK_DAYS, history_schedule, hourly_schedule
 from mixpanel_assets.sensors import dead_runs_sensor, properties_sensor, retry_sensor
@@ -46,6 +48,7 @@ def build_defs(
     timezone: str | dg.EnvVar = "",
     events_start_date: str | dg.EnvVar = "",
     event_times: str | dg.EnvVar = "",
+    groups: Mapping[str, int | str] | dg.EnvVar | None = None,
     duckdb_path: str = "",
     read_copy: str = "",
     staging_folder: str = "",
@@ -77,6 +80,8 @@ def build_defs(
         timezone: The project's; default: MP_TIMEZONE.
         events_start_date: First day of events; default: MP_EVENTS_START_DATE.
         event_times: What `time` of the events is, utc or project; default: MP_EVENT_TIMES.
+        groups: Which kinds of groups: what each is called, and its data_group_id; default: MP_GROUPS, which says
+            nothing of a project with a name.
         duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel_data.duckdb` in DAGSTER_HOME.
         read_copy: A copy of the DuckDB file for readers, renewed after each sync; default: MP_READ_COPY where
             `duckdb_path` is not given, or none.
@@ -110,22 +115,25 @@ def build_defs(
         "MP_TIMEZONE": timezone,
         "MP_EVENTS_START_DATE": events_start_date,
         "MP_EVENT_TIMES": event_times,
+        "MP_GROUPS": json.dumps(dict(groups)) if isinstance(groups, Mapping) else groups,
     }
     project = copied_project(name, key_prefix, schema, _variables(settings))
     own = [stream if stream.project == project else stream.of(project) for stream in streams]
     synced = [_with_specs(asset, freshness, owners) for asset in (stream.asset() for stream in own)]
-    derived = [_with_specs(asset, None, owners) for asset in property_assets(project)]
+    names = {stream.name for stream in own}
+    catalogued = [source for source in SOURCES if source.table in names]
+    derived = [_with_specs(asset, None, owners) for asset in property_assets(project, catalogued)]
     standard = _resources(project, duckdb_path, read_copy, staging_folder)
     _check_name(project, standard, resources or {})
     return dg.Definitions(
         assets=[_source(project), *_with_code([*synced, *derived])],
-        asset_checks=[*(stream.checks for stream in own), *property_checks(project)],
+        asset_checks=[*(stream.checks for stream in own), *property_checks(project, catalogued)],
         jobs=[*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)],
         schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
         sensors=[
             *map(retry_sensor, own),
             dead_runs_sensor(project),
-            properties_sensor(project),
+            properties_sensor(project, catalogued),
             alert_on_failure(on_failure, project),
         ],
         executor=executor,

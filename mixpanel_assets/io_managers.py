@@ -15,6 +15,7 @@ from mixpanel_assets import local_paths, private_files
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.properties import store as properties
 from mixpanel_assets.properties.first_views import ensure_views
+from mixpanel_assets.properties.former_groups import take_over
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
@@ -46,11 +47,14 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         warehouse = warehouse_at(self.database, context.log.warning, self.read_copy, obj.schema)
         try:
             with warehouse.transaction() as connection:
+                moved = take_over(connection)
                 metadata = self._store(connection, obj, context.log)
         except MixpanelAssetsError as error:
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))
             raise
+        if moved:
+            context.log.warning(moved)
         table = f"{obj.schema}.{obj.table}"
         context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", "dagster/table_name": table})
         if isinstance(obj, CatalogueOrder):

@@ -6,6 +6,7 @@ started only to fail.
 """
 
 import time
+from collections.abc import Collection
 
 import dagster as dg
 
@@ -13,7 +14,7 @@ from mixpanel_assets.active_runs import active_run, is_sync_of
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import fail_dead_runs
 from mixpanel_assets.projects import CopiedProject
-from mixpanel_assets.properties.sources import SOURCES
+from mixpanel_assets.properties.sources import SOURCES, Source
 from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.streams.stream import Owed, Stream
 
@@ -71,14 +72,14 @@ def dead_runs_sensor(project: CopiedProject) -> dg.SensorDefinition:
     return sensor
 
 
-def properties_sensor(project: CopiedProject) -> dg.SensorDefinition:
+def properties_sensor(project: CopiedProject, sources: Collection[Source] = SOURCES) -> dg.SensorDefinition:
     """The sensor that keeps columns up to date with the syncs, on from the start, and asks nothing of Mixpanel.
 
     Dagster's own sensor for automation conditions is off until somebody finds it.
     """
     return dg.AutomationConditionSensorDefinition(
         project.called("properties_sensor"),
-        target=dg.AssetSelection.assets(*(project.key(source.catalogue) for source in SOURCES)),
+        target=dg.AssetSelection.assets(*(project.key(source.catalogue) for source in sources)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
         description="Brings the catalogue of properties and the typed views up to date after each sync.",

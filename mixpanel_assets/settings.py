@@ -43,7 +43,7 @@ FORMER_DUCKDB_FILE = "mixpanel.duckdb"
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 EVENT_TIMES = ("utc", "project")
 # What is said of one project says nothing of another.
-_OF_ONE_PROJECT = frozenset({"MP_WORKSPACE_ID", "MP_HOURLY_QUERIES", "MP_HOURLY_EXPORTS"})
+_OF_ONE_PROJECT = frozenset({"MP_GROUPS", "MP_WORKSPACE_ID", "MP_HOURLY_QUERIES", "MP_HOURLY_EXPORTS"})
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def check_given(variables: Variables) -> None:
         "MP_TIMEZONE": timezone,
         "MP_EVENTS_START_DATE": events_start_date,
         "MP_EVENT_TIMES": event_times,
+        "MP_GROUPS": groups,
     }
     for name, check in checks.items():
         if variables.given.get(name):
@@ -262,6 +263,34 @@ def events_start_date(variables: Variables = ENVIRONMENT) -> datetime.date:
     except ValueError:
         name = variables.called("MP_EVENTS_START_DATE")
         raise ConfigurationError(f"{name} {text!r} is not a date: write it as 2024-01-31") from None
+
+
+def groups(variables: Variables = ENVIRONMENT) -> dict[str, str]:
+    """The kinds of groups to fetch, `MP_GROUPS`: their names, each with its data_group_id as text. Written as
+    `company=-1405123841946871899,team=5`, or as a JSON object.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    text = variables["MP_GROUPS"]
+    if not text:
+        return {}
+    try:
+        # A number in JSON is read as it is written: a float would have lost its last digits.
+        listed = msgspec.json.decode(text, type=dict[str, str | int]) if text.startswith("{") else _pairs(text)
+    except (msgspec.MsgspecError, ValueError):
+        raise ConfigurationError(
+            f"{variables.called('MP_GROUPS')} names no groups: write it as company=-1405123841946871899,team=5"
+        ) from None
+    return {name: str(number) for name, number in listed.items()}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [each.rpartition("=") for each in text.split(",") if each.strip()]
+    found = {name.strip(): number.strip() for name, equals, number in pairs if equals}
+    if len(found) < len(pairs):
+        raise ValueError("a part that is no pair, or a name twice")
+    return found
 
 
 def _names(variable: str) -> tuple[str, ...]:

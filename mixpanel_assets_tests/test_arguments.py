@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mixpanel_assets import fetch_events, fetch_profiles, settings
+from mixpanel_assets import fetch_events, fetch_list, fetch_profiles, settings
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Population, Sandbox
@@ -58,7 +58,7 @@ def test_what_can_only_mean_one_number_is_taken_for_it(sandbox: Sandbox, ten: An
 
 @pytest.mark.parametrize("group", [-1405123841946871899, "-1405123841946871899", " -1405123841946871899"])
 def test_a_group_may_be_given_as_a_number(sandbox: Sandbox, group: Any) -> None:
-    fetch_profiles(data_group_id=group)
+    fetch_list("groups", groups={"company": group})
     assert sandbox.journal.requests[0].params["data_group_id"] == "-1405123841946871899"
 
 
@@ -81,7 +81,7 @@ def test_a_day_may_be_a_datetime_at_midnight(sandbox: Sandbox) -> None:
 PROFILES: list[dict[str, Any]] = [
     *({"page_size": value} for value in (7.5, True, "", "ten", "1e3", NAN, float("inf"), [10], (), b"10", "\u0661")),
     *({"cohort_id": value} for value in ("shop", 1.5, False, [1], "1 2")),
-    *({"data_group_id": value} for value in (1.4e18, "", "shop", True, [1])),
+    *({"data_group_id": value} for value in (1.4e18, "", "shop", True, [1], "-5")),
     *({"max_removed_fraction": value} for value in ("half", "50%", "", True, NAN, "nan", [0.5], b"1")),
     *({"max_missing_fraction": value} for value in (2, "-1", "x")),
     *({"output_properties": value} for value in ("plan", [1], {"plan": 1}, 7, [["plan"]])),

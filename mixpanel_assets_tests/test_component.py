@@ -143,7 +143,7 @@ def test_a_secret_is_its_variables_name(written: str, monkeypatch: pytest.Monkey
     [
         ('username: "{{ env.U }}"\nsecret: s3cret-Value', "write the variable that holds it, as {{ env.MP_SECRET }}"),
         ('username: "{{ env.U }}"\nsecret: HUNTER2', "write the variable that holds it, as {{ env.MP_SECRET }}"),
-        ("streams: [profiles, flows]", "streams: 'flows' is none of profiles, events, cohorts"),
+        ("streams: [profiles, flows]", "streams: 'flows' is none of profiles, events, groups"),
         ("name: Two Words", "name 'Two Words': a project's name is up to 40 small letters"),
         ("secrets: x", "Extra inputs are not permitted"),
     ],

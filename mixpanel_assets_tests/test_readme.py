@@ -113,7 +113,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, path / name)
     with Sandbox(
-        Population(profiles=2500, events_per_day=50, first_day="2025-12-01", last_day="2026-02-28")
+        Population(2500, events_per_day=50, first_day="2025-12-01", last_day="2026-02-28", group_profiles=20)
     ) as sandbox:
         binaries = Path(sys.executable).parent
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("MP_", "DAGSTER_"))}

@@ -58,7 +58,7 @@ def fetch_profiles(
         typer.Option(help='Only these properties: repeated, or a JSON list such as ["$email", "plan"].'),
     ] = None,
     page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
-    data_group_id: Annotated[str | None, typer.Option(help="Group profiles of this group, not users.")] = None,
+    data_group_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     max_missing_fraction: Annotated[
         float | None, typer.Option(help="Share of profiles that may be missing from the pages (default 0.001).")
     ] = None,
@@ -138,6 +138,42 @@ def retry_events(
     }
 
 
+@stream_command(fetch_app, "groups", AT_ONCE, GUARD, QUOTA, is_list=True)
+def fetch_groups(
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", "-g", metavar="NAME=ID", help="A kind of group; may be repeated (default: MP_GROUPS)."),
+    ] = None,
+    where: Where = None,
+    output_properties: Annotated[
+        list[str] | None, typer.Option(help="Only these properties: repeated, or a JSON list.")
+    ] = None,
+    page_size: Annotated[int | None, typer.Option(help="Groups per page wished for; Mixpanel decides.")] = None,
+    max_missing_fraction: Annotated[
+        float | None, typer.Option(help="Share of a kind's groups that may be missing (default 0.001).")
+    ] = None,
+) -> dict[str, Any]:
+    """Copy groups, such as companies, to the table mixpanel.groups: one counted request for each kind.
+
+    Example: mp fetch groups --group company=-1405123841946871899
+    """
+    return {
+        "groups": _pairs(group),
+        "where": where,
+        "output_properties": names(output_properties),
+        "page_size": page_size,
+        "max_missing_fraction": max_missing_fraction,
+    }
+
+
+@stream_command(retry_app, "groups", QUOTA, is_list=True, retry=True)
+def retry_groups() -> dict[str, Any] | None:
+    """Fetch the kinds of groups that failed last time."""
+    if _nothing_is_owed("groups"):
+        return None
+    return {"retry_failed_pages": True}
+
+
 @stream_command(fetch_app, "cohorts", GUARD, QUOTA, is_list=True)
 def fetch_cohorts() -> dict[str, Any]:
     """Copy the list of cohorts to the table mixpanel.cohorts: names and sizes, no members."""
@@ -187,6 +223,19 @@ def retry_cohort_members() -> dict[str, Any] | None:
     if _nothing_is_owed("cohort_members"):
         return None
     return {"retry_failed_pages": True}
+
+
+def _pairs(given: list[str] | None) -> dict[str, str] | None:
+    """Names with numbers, each given as NAME=ID."""
+    if not given:
+        return None
+    pairs = [text.rpartition("=") for text in given]
+    odd = next((text for text, (_, equals, _) in zip(given, pairs, strict=True) if not equals), None)
+    if odd is not None:
+        raise ConfigurationError(f"--group {odd!r}: write it as company=-1405123841946871899")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise ConfigurationError("--group: a name is there twice")
+    return {name: number for name, _, number in pairs}
 
 
 def names(given: list[str] | None) -> list[str] | None:

@@ -72,6 +72,12 @@ def plan_profiles(output: FormatOption = Format.json) -> None:
     _plan_pages("profiles", output)
 
 
+@plan_app.command("groups")
+def plan_groups(output: FormatOption = Format.json) -> None:
+    """The same for the groups of MP_GROUPS."""
+    _plan_pages("groups", output)
+
+
 @plan_app.command("cohort_members")
 def plan_cohort_members(output: FormatOption = Format.json) -> None:
     """The same for the members of cohorts."""

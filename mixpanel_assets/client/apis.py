@@ -64,7 +64,7 @@ QUERIES = Api(
         "include_all_users": Setting("include_all_users", "include_all_users"),
         "output_properties": Setting("output_properties", "output_properties"),
         "page_size": Setting("page_size", "page_?size"),
-        "data_group_id": Setting("data_group_id", "(data_)?groups?|(data_)?group_?id"),
+        "data_group_id": Setting("groups", "(data_)?groups?|(data_)?group_?id"),
         **_PROJECT,
     },
     still=", events can",

@@ -1,10 +1,10 @@
-"""`mixpanel/profile_properties` and `mixpanel/event_properties`: catalogues of properties, and typed views with them.
+"""`mixpanel/profile_properties`, and its like for events and groups: catalogues of properties, with typed views.
 
 They fetch nothing: what is in the tables is counted where it lies, when the IO manager is handed the order. What is
 counted, and how columns get names and types, is properties/'s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import dagster as dg
 from pydantic import Field
@@ -13,12 +13,14 @@ from mixpanel_assets.io_manager_keys import WAREHOUSE
 from mixpanel_assets.projects import THE_ENVIRONMENTS, CopiedProject
 from mixpanel_assets.properties.catalogue import COLUMNS, MEMORY_MB
 from mixpanel_assets.properties.publish import CatalogueOrder
-from mixpanel_assets.properties.sources import EVENTS, PROFILES, Source
+from mixpanel_assets.properties.sources import EVENTS, GROUPS, PROFILES, SOURCES, Source
 from mixpanel_assets.reports import table_schemas
+from mixpanel_assets.storage.columns import Column
 
 PROFILE_PROPERTIES_KEY = THE_ENVIRONMENTS.key(PROFILES.catalogue)
 EVENT_PROPERTIES_KEY = THE_ENVIRONMENTS.key(EVENTS.catalogue)
 
+_GROUP_KEY = Column("group_key", "VARCHAR", "The kind of group.", nullable=False)
 _UNFOLD = Field(
     default=None,
     description="Nested values in the views as STRUCT (true) or JSON (false) from now on; default: as before, or JSON.",
@@ -55,8 +57,15 @@ class EventPropertiesConfig(dg.Config):
     )
 
 
-def property_assets(project: CopiedProject) -> list[dg.AssetsDefinition]:
-    """Both of a project."""
+class GroupPropertiesConfig(dg.Config):
+    """Settings of one update. What is said to hold from now on is remembered."""
+
+    unfold_nested: bool | None = _UNFOLD
+    memory_mb: int = _MEMORY
+
+
+def property_assets(project: CopiedProject, sources: Collection[Source] = SOURCES) -> list[dg.AssetsDefinition]:
+    """Those of a project that has these sources."""
     view = f"{project.schema}.{PROFILES.view}"
 
     @_asset(
@@ -83,7 +92,19 @@ def property_assets(project: CopiedProject) -> list[dg.AssetsDefinition]:
         views = tuple(config.event_views)
         return CatalogueOrder(EVENTS, views, config.unfold_nested, config.memory_mb, project.schema)
 
-    return [profile_properties, event_properties]
+    @_asset(
+        GROUPS,
+        project,
+        "One row per kind of group and property: exact name, kinds of values, share of groups, different values, "
+        f"examples, and its column in the view {project.schema}.{GROUPS.view}_<name of the kind>, which is brought up "
+        "to date with it.",
+    )
+    def group_properties(config: GroupPropertiesConfig) -> CatalogueOrder:
+        """Order the catalogue and the views of groups."""
+        return CatalogueOrder(GROUPS, (), config.unfold_nested, config.memory_mb, project.schema)
+
+    made = {PROFILES: profile_properties, EVENTS: event_properties, GROUPS: group_properties}
+    return [asset for source, asset in made.items() if source in sources]
 
 
 def _asset(
@@ -98,7 +119,7 @@ def _asset(
         tags={"personal_data": "true"},
         metadata={
             "dagster/table_name": f"{project.schema}.{source.catalogue}",
-            "dagster/column_schema": table_schemas.schema(COLUMNS),
+            "dagster/column_schema": table_schemas.schema([_GROUP_KEY, *COLUMNS] if source == GROUPS else COLUMNS),
         },
         automation_condition=_AFTER_SYNC,
         description=description,

@@ -1,11 +1,12 @@
 """Asset checks of the catalogues: whether properties are what they were, for those whose queries stand on them."""
 
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
 
 from mixpanel_assets.projects import CopiedProject
-from mixpanel_assets.properties.sources import SOURCES
+from mixpanel_assets.properties.sources import SOURCES, Source
 from mixpanel_assets.reports import markdown
 
 
@@ -34,9 +35,9 @@ def _steady(asset: dg.AssetKey, name: str) -> dg.AssetChecksDefinition:
     return check
 
 
-def property_checks(project: CopiedProject) -> list[dg.AssetChecksDefinition]:
-    """Those of a project."""
-    return [_steady(project.key(source.catalogue), f"{source.catalogue}_steady") for source in SOURCES]
+def property_checks(project: CopiedProject, sources: Collection[Source] = SOURCES) -> list[dg.AssetChecksDefinition]:
+    """Those of a project that has these sources."""
+    return [_steady(project.key(source.catalogue), f"{source.catalogue}_steady") for source in sources]
 
 
 def _said(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, Any] | None:

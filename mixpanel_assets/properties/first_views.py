@@ -10,8 +10,9 @@ import duckdb
 
 from mixpanel_assets.client.server_text import one_line
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.properties.groups import all_kinds
 from mixpanel_assets.properties.publish import CatalogueOrder, publish
-from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.properties.sources import GROUPS, Source
 from mixpanel_assets.storage.warehouse import Warehouse, count, table_exists
 
 # Counting so many takes about a second; a first load of more would have to wait for it.
@@ -19,7 +20,7 @@ MOST_ROWS = 50_000
 
 
 def ensure_views(warehouse: Warehouse, source: Source) -> None:
-    """Make the catalogue and the views of a source that has none yet, unless its table is large.
+    """Make the catalogue and the views of a source, or a kind of groups, that has none yet, unless its table is large.
 
     What goes wrong is said to the warehouse's `say` and raised to nobody: the rows of the sync are stored.
     """
@@ -33,7 +34,8 @@ def ensure_views(warehouse: Warehouse, source: Source) -> None:
 
 def _wanted(warehouse: Warehouse, source: Source) -> bool:
     with warehouse.reading() as connection:
-        if table_exists(connection, source.catalogue):
+        sources = all_kinds(connection) if source == GROUPS else [source]
+        if all(table_exists(connection, each.catalogue) for each in sources):
             return False
         rows = count(connection, f"select count(*) from {source.rows}")
     if rows > MOST_ROWS:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
 
-from mixpanel_assets.properties import catalogue, wide_views
+from mixpanel_assets.properties import catalogue, groups, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
-from mixpanel_assets.properties.sources import PROFILES, Source, group
+from mixpanel_assets.properties.sources import GROUPS, Source, group
 from mixpanel_assets.settings import SCHEMA
-from mixpanel_assets.storage.warehouse import count, table_exists
+from mixpanel_assets.storage.warehouse import count
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,21 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
         WarehouseError: the source was never synced.
         ConfigurationError: a view was asked for of an event that does not exist.
     """
-    groups = _groups(connection) if order.source == PROFILES else []
-    drift = catalogue.update(connection, order.source, order.memory_mb)
-    if order.event_views:
-        wide_views.request_event_views(connection, order.event_views)
-    for source in groups:
-        catalogue.update(connection, source, order.memory_mb)
-    views: list[str] = []
-    for source in (order.source, *groups):
-        if order.unfold_nested is not None:
-            wide_views.choose_nested(connection, source, unfolded=order.unfold_nested)
-        views += wide_views.create_views(connection, source)
+    if order.source == GROUPS:
+        kinds = groups.stored_kinds(connection)
+        drift = groups.update(connection, kinds, order.memory_mb)
+        _choose_nested(connection, order, [group(number) for number in kinds])
+        views = groups.create_views(connection, kinds)
+    else:
+        drift = catalogue.update(connection, order.source, order.memory_mb)
+        if order.event_views:
+            wide_views.request_event_views(connection, order.event_views)
+        _choose_nested(connection, order, [order.source])
+        views = wide_views.create_views(connection, order.source)
     return Catalogued(count(connection, f"select count(*) from {order.source.catalogue}"), drift, tuple(views))
 
 
-def _groups(connection: duckdb.DuckDBPyConnection) -> list[Source]:
-    """Those that were ever synced beside the users."""
-    if not table_exists(connection, PROFILES.table):
-        return []
-    # A table of an earlier version holds users only, and has no such column.
-    connection.execute(f"alter table {PROFILES.table} add column if not exists data_group_id varchar")
-    stored = f"select distinct data_group_id from {PROFILES.table} where data_group_id is not null order by all"
-    return [group(data_group_id) for (data_group_id,) in connection.execute(stored).fetchall()]
+def _choose_nested(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, sources: Iterable[Source]) -> None:
+    if order.unfold_nested is not None:
+        for source in sources:
+            wide_views.choose_nested(connection, source, unfolded=order.unfold_nested)

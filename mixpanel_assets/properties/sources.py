@@ -28,7 +28,7 @@ class Source:
 
 PROFILES = Source(
     "profiles",
-    "(from profiles where data_group_id is null)",
+    "profiles",
     "profiles",
     "profile_properties",
     "profiles_wide",
@@ -44,16 +44,23 @@ EVENTS = Source(
     ("event_name", "event_time", "distinct_id", "insert_id", "synced_at"),
     by_event=True,
 )
-# Those that have a catalogue as an asset; groups are catalogued beside the profiles.
-SOURCES = (PROFILES, EVENTS)
+# All kinds of groups together; each is catalogued by itself, as a source of its own.
+GROUPS = Source(
+    "groups",
+    "groups",
+    "groups",
+    "group_properties",
+    "groups_wide",
+    ("group_key", "group_id", "last_seen", "synced_at"),
+    by_event=False,
+)
+# Those that have a catalogue as an asset.
+SOURCES = (PROFILES, EVENTS, GROUPS)
 
 
 def group(data_group_id: str) -> Source:
-    """The profiles of one group, where an id of -1 makes the name `group_minus_1`."""
+    """The groups of one kind, where an id of -1 makes the name `group_minus_1`."""
     name = f"group_{data_group_id.replace('-', 'minus_')}"
-    rows = (
-        "(select distinct_id as group_id, properties, last_seen, synced_at "
-        f"from profiles where data_group_id = '{data_group_id}')"
-    )
+    rows = f"(select group_id, properties, last_seen, synced_at from groups where data_group_id = '{data_group_id}')"
     columns = ("group_id", "last_seen", "synced_at")
-    return Source("profiles", rows, name, f"{name}_properties", f"{name}_wide", columns, by_event=False)
+    return Source("groups", rows, name, f"{name}_properties", f"{name}_wide", columns, by_event=False)

@@ -13,7 +13,7 @@ import duckdb
 
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
-from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.properties.sources import GROUPS, Source
 from mixpanel_assets.reports import markdown
 
 # Metadata lies in the event log for ever.
@@ -44,8 +44,9 @@ def _metadata(catalogued: Catalogued) -> dict[str, Any]:
 
 
 def _table(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
+    name = "group_key || ': ' || name as name" if source == GROUPS else "name"
     rows = connection.execute(
-        f"select name, column_name, column_type, array_to_string(map_keys(types), ', '), share, distinct_values "
+        f"select {name}, column_name, column_type, array_to_string(map_keys(types), ', '), share, distinct_values "
         f"from {source.catalogue} where event_name is null order by share desc, name limit {markdown.MOST_ROWS + 1}"
     ).fetchall()
     shown = ((*row[:4], f"{row[4]:.1%}", row[5]) for row in rows)

@@ -45,7 +45,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, source: Source) -> list[
     views = {source.view: _query(source, _columns(connection, source, None))}
     if source.by_event:
         for event, view in _event_views(connection):
-            views[view] = _query(EVENTS, _columns(connection, EVENTS, event), f"event_name = {_literal(event)}")
+            views[view] = _query(EVENTS, _columns(connection, EVENTS, event), f"event_name = {literal(event)}")
     if source.owner != source.table:
         views[source.owner] = f"from {source.rows}"
     for view, query in views.items():
@@ -80,7 +80,7 @@ def choose_nested(connection: duckdb.DuckDBPyConnection, source: Source, *, unfo
 def pointer(name: str) -> str:
     """The SQL text of the JSON pointer to a property: the one way to address any name. `$."..."` paths know no empty
     name and no quote within."""
-    return _literal("/" + name.replace("~", "~0").replace("/", "~1"))
+    return literal("/" + name.replace("~", "~0").replace("/", "~1"))
 
 
 def _query(source: Source, columns: Sequence[Column], condition: str = "true") -> str:
@@ -108,7 +108,7 @@ def _typed(value: str, column: Column) -> str:
     if column.type == "TIMESTAMP":
         return instants.of_text(value)
     cast = f"try_cast({value} as {column.type})"
-    return cast if column.structure is None else f"json_transform({cast}, {_literal(column.structure)})"
+    return cast if column.structure is None else f"json_transform({cast}, {literal(column.structure)})"
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, source: Source, event: str | None) -> list[Column]:
@@ -148,7 +148,7 @@ def _is_type(structure: str | None) -> bool:
         return False
     with duckdb.connect() as scratch:
         try:
-            scratch.execute(f"select json_transform('null', {_literal(structure)})")
+            scratch.execute(f"select json_transform('null', {literal(structure)})")
         except duckdb.Error:
             return False
     return True
@@ -170,7 +170,8 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """The SQL of a text."""
     # Before 2.0 DuckDB takes a NUL for the end of the SQL.
     quoted = text.replace("'", "''").replace("\0", "' || chr(0) || '")
     return f"('{quoted}')" if "\0" in text else f"'{quoted}'"

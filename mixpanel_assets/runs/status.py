@@ -71,13 +71,14 @@ def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:
         ConfigurationError: credentials are missing.
     """
     queries, _ = _accounts()
-    last = _last_materialization(instance, stream.key)
+    last, parts = _last_materialization(instance, stream.key), stream.config.parts()
     pages = int(last["metadata"]["total_pages"]) if last else 1
-    counted = stream.counted(pages, queries) if stream.counted else pages
-    needed = budget(queries, counted)
+    # Page 0 of what the settings name is no request.
+    counted = stream.counted(pages if parts is None else parts + 1, queries) if stream.counted else pages
+    needed, requests = budget(queries, counted), pages if parts is None else parts
     if last is None:
-        return _plan(stream.name, needed, None, None, None)
-    return _plan(stream.name, needed, pages, last["metadata"]["duration_seconds"], last["at"])
+        return _plan(stream.name, needed, parts, None, None)
+    return _plan(stream.name, needed, requests, last["metadata"]["duration_seconds"], last["at"])
 
 
 def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ _KINDS: Mapping[object, Callable[[str, object], Any]] = {
     str: arguments.text,
     list[str]: arguments.names,
     list[int]: arguments.whole_numbers,
+    dict[str, str]: arguments.digits_by_name,
     "behaviors": arguments.json_text,
     "data_group_id": arguments.digits,
     "from_date": arguments.day,

@@ -8,6 +8,7 @@ from pydantic import Field
 from mixpanel_assets import settings
 from mixpanel_assets.client.property_filter import PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.budgets import STOP
 
 
@@ -18,7 +19,12 @@ class SyncConfig(dg.Config):
         default=STOP, description="When the hourly quota is too small: stop, or wait until there is room."
     )
 
-    def query(self) -> Any:
+    @classmethod
+    def parts(cls, variables: Variables = ENVIRONMENT) -> int | None:
+        """How many parts a sync has, where the project's settings name them; None: only Mixpanel tells."""
+        return None
+
+    def query(self, variables: Variables = ENVIRONMENT) -> Any:
         """What is asked of Mixpanel with these settings, as the stream's own type.
 
         Raises:

@@ -222,7 +222,7 @@ ADVICE = [
     Advice(400, "no such cohort", "cohort_id", ProfileQuery(cohort_id=7, where="true")),
     Advice(400, "page_size too large", "page_size", ProfileQuery(page_size=10**6, where="true")),
     Advice(400, "unknown", "where and page_size", ProfileQuery(page_size=10, where="true")),
-    Advice(400, "group not found", "data_group_id", ProfileQuery(data_group_id="-5")),
+    Advice(400, "group not found", "groups", ProfileQuery(data_group_id="-5")),
     Advice(402, "Upgrade", r"no raw export \(402\), so events cannot be fetched"),
     Advice(402, "Upgrade", r"no Query API \(402\), so profiles cannot be fetched, events can", ProfileQuery()),
     Advice(403, "no permission", "what MP_USERNAME may read in the project"),

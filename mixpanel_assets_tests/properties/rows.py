@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.properties.sources import GROUPS, Source
 
 NOON = datetime.fromisoformat("2026-01-31T12:00:00")
 Connection = duckdb.DuckDBPyConnection
@@ -14,7 +14,11 @@ Connection = duckdb.DuckDBPyConnection
 
 def create(connection: Connection, source: Source) -> None:
     own = "event_name varchar, event_time timestamp, distinct_id varchar, insert_id varchar"
-    own = own if source.by_event else "distinct_id varchar, last_seen timestamp"
+    if not source.by_event:
+        own = (
+            "group_key varchar, data_group_id varchar, group_id varchar" if source == GROUPS else "distinct_id varchar"
+        )
+        own += ", last_seen timestamp"
     connection.execute(f"create or replace table {source.table} ({own}, properties json, synced_at timestamptz)")
 
 
@@ -25,11 +29,10 @@ def profile(connection: Connection, number: int, properties: str, at: datetime =
     )
 
 
-def group_profile(connection: Connection, data_group_id: str, group_id: str, properties: str) -> None:
-    connection.execute("alter table profiles add column if not exists data_group_id varchar")
+def group_profile(connection: Connection, data_group_id: str, group_id: str, properties: str, key: str = "") -> None:
     connection.execute(
-        "insert into profiles (distinct_id, properties, synced_at, data_group_id) values (?, ?::json, ?, ?)",
-        [group_id, properties, utc(NOON), data_group_id],
+        "insert into groups (data_group_id, group_id, properties, synced_at, group_key) values (?, ?, ?::json, ?, ?)",
+        [data_group_id, group_id, properties, utc(NOON), key or data_group_id],
     )
 
 

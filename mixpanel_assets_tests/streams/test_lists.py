@@ -193,8 +193,11 @@ def test_annotations_are_stored(sandbox: Sandbox, tmp_path: Path) -> None:
     assert queries_left(sandbox) == 60
 
 
-def test_a_plan_without_the_query_api_costs_what_needs_it(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_plan_without_the_query_api_costs_what_needs_it(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line for each such stream; all others of the run are stored."""
+    monkeypatch.setenv("MP_GROUPS", "company=-14")
     sandbox.faults = [Fault(endpoint, "status:402", times=None) for endpoint in ("engage", "cohorts/list")]
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         job = build_defs().resolve_implicit_global_asset_job_def()
@@ -207,14 +210,22 @@ def test_a_plan_without_the_query_api_costs_what_needs_it(sandbox: Sandbox, tmp_
             )
             for stream in STREAMS
         }
-    assert {name for name, each in done.items() if not each.success} == {"profiles", "cohorts", "cohort_members"}
-    for name, fetched in (("profiles", "profiles"), ("cohorts", "cohorts"), ("cohort_members", "members of cohorts")):
+    assert {name for name, each in done.items() if not each.success} == {
+        *("profiles", "groups", "cohorts", "cohort_members")
+    }
+    nothing = "no page of 2 came, nothing was stored or removed: page 1: group company"
+    for name, beginning, fetched in (
+        ("profiles", "page 0", "profiles"),
+        ("groups", nothing, "groups"),
+        ("cohorts", "page 0", "cohorts"),
+        ("cohort_members", "page 0", "members of cohorts"),
+    ):
         failures = [
             event.step_failure_data.user_failure_data for event in done[name].all_events if event.is_step_failure
         ]
         assert [failure.description for failure in failures if failure] == [
-            f"page 0: the project's plan has no Query API (402), so {fetched} cannot be fetched, events can: Your plan "
-            "does not allow API calls. Upgrade at mixpanel.com/pricing"
+            f"{beginning}: the project's plan has no Query API (402), so {fetched} cannot be fetched, events can: Your "
+            "plan does not allow API calls. Upgrade at mixpanel.com/pricing"
         ]
     assert rows(tmp_path, "select count(*) > 0 from mixpanel.events") == [(True,)]
     assert queries_left(sandbox) == 60
@@ -287,7 +298,7 @@ def test_a_wrong_argument_asks_nothing(sandbox: Sandbox) -> None:
         ("annotations", {"where": "x"}, "annotations knows no where"),
         ("annotations", {"max_removed_fraction": 2}, "max_removed_fraction must be between 0 and 1"),
         ("lexicon_schemas", {"entity_type": "user"}, "entity_type must be event or profile, not 'user'"),
-        ("profiles", {}, "there is no stream 'profiles': it is one of cohorts, "),
+        ("profiles", {}, "there is no stream 'profiles': it is one of groups, "),
     ):
         with pytest.raises(ConfigurationError, match=words):
             fetch_list(name, **chosen)

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mixpanel_assets.pools import ENGAGE_POOL
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.annotations.query import AnnotationsQuery
 from mixpanel_assets.streams.annotations.stream import ANNOTATION_LIST
 from mixpanel_assets.streams.snapshot.assets import as_stream
@@ -15,7 +16,7 @@ class AnnotationsConfig(SnapshotConfig):
     from_date: str | None = Field(default=None, description="Only from this day on, included: 2026-01-31.")
     to_date: str | None = Field(default=None, description="Only up to this day, included.")
 
-    def asked(self) -> AnnotationsQuery:
+    def asked(self, variables: Variables = ENVIRONMENT) -> AnnotationsQuery:
         return AnnotationsQuery(from_date=self.from_date, to_date=self.to_date)
 
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mixpanel_assets.pools import ENGAGE_POOL
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.cohort_members.query import CohortMembersQuery
 from mixpanel_assets.streams.cohort_members.stream import COHORT_MEMBERS_PAGES
 from mixpanel_assets.streams.settings import PropertiesConfig
@@ -21,7 +22,7 @@ class CohortMembersConfig(SnapshotConfig, PropertiesConfig):
     )
     page_size: int | None = Field(default=None, description="Members per page wished for; Mixpanel decides.")
 
-    def asked(self) -> CohortMembersQuery:
+    def asked(self, variables: Variables = ENVIRONMENT) -> CohortMembersQuery:
         return CohortMembersQuery(
             cohort_ids=None if self.cohort_ids is None else tuple(self.cohort_ids),
             cohort_names=None if self.cohort_names is None else tuple(self.cohort_names),

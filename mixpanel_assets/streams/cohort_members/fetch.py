@@ -16,9 +16,8 @@ from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import FatalError, MixpanelError, RestartError
 from mixpanel_assets.streams.cohort_members.choice import UNLISTED, chosen
 from mixpanel_assets.streams.cohort_members.query import CohortMembersQuery
-from mixpanel_assets.streams.profiles.fetch import fetch_page as fetch_profiles
 from mixpanel_assets.streams.profiles.query import ProfileQuery
-from mixpanel_assets.streams.snapshot import page_rules
+from mixpanel_assets.streams.profiles.whole_query import WholeQuery, told_as_part
 from mixpanel_assets.streams.snapshot.list_page import fetch_list, keyed_by
 from mixpanel_assets.streams.snapshot.page import Page, Row
 
@@ -29,7 +28,6 @@ class ShortCohortError(MixpanelError):
 
 # As Mixpanel writes it: int() would take "007" for another cohort's id, and end the sync at thousands of digits.
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
-_PAGE = re.compile(r"^page \d+: ")
 _NO_PROPERTY = PropertyFilter(include=())
 
 
@@ -50,14 +48,8 @@ def fetch_page(
     if page == 0:
         return _cohorts(client, query, retrier, accept, folder)
     cohort = session_id or ""
-    try:
+    with told_as_part(page, f"cohort {cohort}"):
         rows = _members(client, query, cohort, retrier, folder)
-    except MixpanelError as error:
-        # Its words are of the answer, whose page this is not.
-        text = _PAGE.sub("", str(error))
-        # A lost session is this cohort's alone.
-        kind = FatalError if isinstance(error, RestartError) else type(error)
-        raise kind(f"page {page}: cohort {cohort}: {text}") from None
     return Page(page, None, None, None, rows, (), 0, part=cohort)
 
 
@@ -93,37 +85,19 @@ def _members(
         source=query.source,
     )
     try:
-        return _Session(client, wanted, retrier, folder).rows()
+        return _rows(WholeQuery(client, wanted, retrier, folder))
     except (RestartError, ShortCohortError):
-        return _Session(client, wanted, retrier, folder).rows()
+        return _rows(WholeQuery(client, wanted, retrier, folder))
 
 
-class _Session:
-    """All pages of one query, one after the other."""
-
-    def __init__(self, client: MixpanelClient, query: ProfileQuery, retrier: Retrier, folder: Path) -> None:
-        self._client, self._query, self._retrier, self._folder = client, query, retrier, folder
-
-    def rows(self) -> list[Row]:
-        first = self._ask(0, None)
-        ids = self._ids(first)
-        size, page, came = page_rules.page_size_of(first), 1, first
-        while came.served and (page * size < first.total if first.total is not None else came.served >= size):
-            if first.session_id is None:
-                raise FatalError("page 0: the answer names no session_id, though more members follow")
-            came = self._ask(page, first.session_id)
-            page_rules.check_page_size(came, size)
-            ids |= self._ids(came)
-            page += 1
-        if first.total is not None and len(ids) < first.total:
-            raise ShortCohortError(f"page 0: {len(ids)} of {first.total} members came")
-        return [Row(each, None) for each in ids]
-
-    def _ask(self, page: int, session_id: str | None) -> Page:
-        came = fetch_profiles(self._client, self._query, page, session_id, self._retrier, folder=self._folder)
-        if came.rejected:
-            raise FatalError(f"page {page}: {len(came.rejected)} of {came.served} members have no id that can be read")
-        return came
-
-    def _ids(self, page: Page) -> dict[str, None]:
-        return dict.fromkeys(row.key for row in page.rows)
+def _rows(query: WholeQuery) -> list[Row]:
+    ids: dict[str, None] = {}
+    for page in query.pages():
+        if page.rejected:
+            raise FatalError(
+                f"page {page.page}: {len(page.rejected)} of {page.served} members have no id that can be read"
+            )
+        ids |= dict.fromkeys(row.key for row in page.rows)
+    if query.missing:
+        raise ShortCohortError(f"page 0: {query.distinct} of {query.total} members came")
+    return [Row(each, None) for each in ids]

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mixpanel_assets.pools import ENGAGE_POOL
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.lexicon_schemas.stream import LEXICON_LIST, LexiconQuery
 from mixpanel_assets.streams.snapshot.assets import as_stream
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
@@ -13,7 +14,7 @@ class LexiconConfig(SnapshotConfig):
 
     entity_type: str | None = Field(default=None, description="Only what is said of this: event or profile.")
 
-    def asked(self) -> LexiconQuery:
+    def asked(self, variables: Variables = ENVIRONMENT) -> LexiconQuery:
         return LexiconQuery(entity_type=self.entity_type)
 
 

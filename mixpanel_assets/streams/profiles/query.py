@@ -24,7 +24,8 @@ class ProfileQuery(SnapshotQuery):
         include_all_users: With a cohort: also ids that have no profile.
         output_properties: Only these properties.
         page_size: Profiles per page wished for; the server's answer decides.
-        data_group_id: Group profiles of this group instead of users; a signed 64-bit integer as text.
+        data_group_id: Group profiles of this group instead of users, a signed 64-bit integer as text: mixpanel/groups
+            asks for them, and mixpanel/profiles does no longer.
         kept: Which of the properties that come are kept.
         source: Whose profiles, as the client says; None where it was not noted.
     """
@@ -57,10 +58,11 @@ class ProfileQuery(SnapshotQuery):
             raise ConfigurationError("output_properties must name at least one property, and no empty names")
         if self.page_size is not None and self.page_size < 1:
             raise ConfigurationError(f"page_size must be 1 or more, not {self.page_size}")
-        if self.data_group_id is not None and not self.data_group_id.removeprefix("-").isdecimal():
-            raise ConfigurationError("data_group_id must be a whole number, written as text")
-        if self.data_group_id is not None and self.cohort_id is not None:
-            raise ConfigurationError("data_group_id and cohort_id cannot be combined: cohorts hold users, not groups")
+        if self.data_group_id is not None:
+            raise ConfigurationError(
+                "data_group_id: groups are an asset of their own now, mixpanel/groups: mp fetch groups --group "
+                f"NAME={self.data_group_id}"
+            )
         if self.distinct_ids is not None and not all(given.strip() for given in self.distinct_ids or ("",)):
             raise ConfigurationError("distinct_ids must name at least one id, and no empty ones")
         self._check_behaviors()
@@ -98,11 +100,6 @@ class ProfileQuery(SnapshotQuery):
         }
         chosen = {name: value for name, value in filters.items() if value is not None}
         return json.dumps(chosen, ensure_ascii=False) if chosen else None
-
-    @property
-    def scope(self) -> str | None:
-        """The group; None: users."""
-        return self.data_group_id
 
     @property
     def named_properties(self) -> Sequence[str]:

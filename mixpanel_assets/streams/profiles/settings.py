@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.settings import PropertiesConfig
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
@@ -30,9 +31,11 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     page_size: int | None = Field(
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
     )
-    data_group_id: str | None = Field(default=None, description="Group profiles of this group, instead of users.")
+    data_group_id: str | None = Field(
+        default=None, description="Was for group profiles, which are mixpanel/groups now."
+    )
 
-    def asked(self) -> ProfileQuery:
+    def asked(self, variables: Variables = ENVIRONMENT) -> ProfileQuery:
         return ProfileQuery(
             where=self.where,
             cohort_id=self.cohort_id,

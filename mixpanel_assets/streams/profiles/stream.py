@@ -8,7 +8,7 @@ from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 PROFILE_PAGES = SnapshotStream(
     name="profiles",
-    key=Column("distinct_id", "VARCHAR", "The user's or the group's id in Mixpanel, one row each.", nullable=False),
+    key=Column("distinct_id", "VARCHAR", "The user's id in Mixpanel, one row each.", nullable=False),
     content=Column("properties", "JSON", "All properties of the profile, exactly as Mixpanel serves them."),
     columns=(
         Column(
@@ -18,7 +18,6 @@ PROFILE_PAGES = SnapshotStream(
             value=instants.of_json("properties::json", """'$."$last_seen"'"""),
         ),
     ),
-    scope=Column("data_group_id", "VARCHAR", "The group that this is a profile of; NULL for users."),
     query=ProfileQuery,
     fetch_page=fetch_page,
     missing_table="missing_pages",

@@ -52,7 +52,9 @@ def page_request(query_url: str, query: ProfileQuery, page: int, session_id: str
     form = query.form()
     if session_id is not None:
         form |= {"session_id": session_id, "page": str(page)}
-    return Request(QUERIES, "POST", f"{query_url}/engage", what=f"page {page}", form=form, headers=_GZIP)
+    brings = "profiles" if query.data_group_id is None else "groups"
+    url, what = f"{query_url}/engage", f"page {page}"
+    return Request(QUERIES, "POST", url, what=what, form=form, headers=_GZIP, brings=brings)
 
 
 def parse_page(

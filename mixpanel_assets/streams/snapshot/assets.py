@@ -104,7 +104,7 @@ class _Parts:
         if not self.stream.is_counted:
             return 0
         further = budget(queries, pages - 1, session_pages=self.stream.part is None)
-        return 1 + further.counted_requests
+        return self.stream.asks_first_page + further.counted_requests
 
 
 def as_stream(

@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-import msgspec
 
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
@@ -82,25 +81,14 @@ class _Checks:
     ) -> list[dg.AssetCheckResult]:
         """The result of each check."""
         table, keys = self.stream.name, ", ".join(self.stream.row_key)
-        if self.stream.scope is not None:
-            keys = f"{self.stream.scope.name}, {keys}"
         repeated = f"(select 1 from {table} group by {keys} having count(*) > 1)"
-        part, values = self._scope_of(metadata)
-        stored = count(connection, f"select count(*) from {table} where {part}", values)
+        stored = count(connection, f"select count(*) from {table}")
         return [
-            self._complete(metadata, stored, count(connection, f"select count(*) from {table}")),
+            self._complete(metadata, stored),
             self._unique(count(connection, f"select count(*) from {repeated}")),
-            self._fresh(_oldest_hours(connection, f"{table} where {part}", values)),
+            self._fresh(_oldest_hours(connection, table)),
             self._not_fewer(stored, earlier),
         ]
-
-    def _scope_of(self, metadata: _Metadata | None) -> tuple[str, list[str | None]]:
-        """The condition, with its values, for rows of the part of the table that a sync asked for: users and each group
-        are parts of one table. Versions before counted all of it."""
-        if metadata is None or self.stream.scope is None or "rows_in_scope" not in metadata:
-            return "true", []
-        query = msgspec.convert(metadata["query"], self.stream.query)
-        return f"{self.stream.scope.name} is not distinct from ?", [query.scope]
 
     def sync_metadata(self, context: dg.AssetCheckExecutionContext) -> _Metadata | None:
         """The metadata of this run's sync; else, for a check that runs alone, of the last one.
@@ -127,19 +115,18 @@ class _Checks:
 
     @property
     def _part(self) -> str:
-        part = self.stream.scope or self.stream.part
-        return "the table" if part is None else f"one {part.name}"
+        return "the table" if self.stream.part is None else f"one {self.stream.part.name}"
 
     def _spec(self, what: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
         return dg.AssetCheckSpec(
             f"{self.stream.name}_{what}", asset=self.asset, blocking=blocking, description=description
         )
 
-    def _complete(self, metadata: _Metadata | None, stored: int, rows: int) -> dg.AssetCheckResult:
+    def _complete(self, metadata: _Metadata | None, stored: int) -> dg.AssetCheckResult:
         if metadata is None:
             missing = [f"{self.asset.to_user_string()} was never synced"]
         else:
-            missing = self._missing(metadata, rows)
+            missing = self._missing(metadata, stored)
         failed = (metadata or {}).get("failed_page_indices") or []
         words = "; ".join(missing) or self._all_stored(metadata or {}, stored)
         return dg.AssetCheckResult(
@@ -198,11 +185,11 @@ class _Checks:
 
 
 def _rows_of(metadata: _Metadata) -> Any:
-    """Rows that a sync left of what it asked for; versions before counted the whole table."""
+    """Rows that a sync left; a version before had groups among the profiles, and counted them apart."""
     return metadata.get("rows_in_scope", metadata.get("dagster/row_count"))
 
 
-def _oldest_hours(connection: duckdb.DuckDBPyConnection, rows: str, values: Sequence[str | None]) -> float:
+def _oldest_hours(connection: duckdb.DuckDBPyConnection, table: str) -> float:
     """Hours since the oldest row was asked for; 0 when there is none."""
-    query = f"select coalesce(epoch(now()) - epoch(min(synced_at)), 0)::bigint from {rows}"
-    return max(0, count(connection, query, values)) / 3600
+    query = f"select coalesce(epoch(now()) - epoch(min(synced_at)), 0)::bigint from {table}"
+    return max(0, count(connection, query)) / 3600

@@ -74,7 +74,7 @@ class _SnapshotSteps(Steps):
 
     def plan(self, sync: Sync, config: SnapshotConfig, warehouse: Warehouse) -> Planned:
         client, context = sync.client(config.on_quota), sync.context
-        query: SnapshotQuery = replace(config.query(), source=client.profiles_source)  # type: ignore[type-var]
+        query: SnapshotQuery = replace(config.query(self.project.variables), source=client.profiles_source)  # type: ignore[type-var]
         warehouse.check_ready()
         delete_leftovers(context.instance, sync.staging, self.stream, self._owed_snapshots(context, warehouse))
         taken_up = None
@@ -163,6 +163,7 @@ class _SnapshotSteps(Steps):
                 f"the failed pages are of {last.query.source or 'a project that was not noted'}, and the environment "
                 f"names {wanted.source}: set it back, or sync {name} anew"
             )
+        last.query.check()
         kept = last.query.kept.intersect(wanted.kept)
         query: SnapshotQuery = replace(last.query, kept=kept)  # type: ignore[type-var]
         folder = self._folder(staging, last.snapshot_id)

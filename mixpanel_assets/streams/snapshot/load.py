@@ -11,7 +11,7 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -41,7 +41,6 @@ class Published:
 
     Attributes:
         rows: Rows now stored.
-        rows_in_scope: Those of the part of the table that the snapshot speaks of.
         added: Rows that are new.
         removed: Rows that were removed.
         duplicates: Rows that were served more than once.
@@ -57,7 +56,6 @@ class Published:
     missing: int | None = 0
     newer: int = 0
     absent: tuple[str, ...] = ()
-    rows_in_scope: int = field(default=0, compare=False)
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> Published:
@@ -78,12 +76,17 @@ class _Load:
         self._staged = staged
         self._stream = stream
         self._table, self._key, self._keys = stream.name, stream.key.name, ", ".join(stream.row_key)
-        # Another part of the table may have the same key: its rows are none of a snapshot's business.
-        self._in_scope, self._scope = _scope_of(staged)
+        # Other parts may have the same key: their rows are none of a snapshot's business.
+        part = "" if stream.part is None else stream.part.name
+        self._in_scope, self._scope = _scope_of(staged, part)
+        not_whole, self._not_whole = _not_whole(staged, part)
         self._filter = {"filter": query.filter_text}
         self._began = {"began": staged.snapshot.started_at}
         # Rows that would have been served if Mixpanel still had them.
-        self._removable = f"{self._in_scope} and ($filter is null or sync_filter = $filter) and {_NEWER} is not true"
+        self._removable = (
+            f"{self._in_scope} and not {not_whole} "
+            f"and ($filter is null or sync_filter = $filter) and {_NEWER} is not true"
+        )
         texts = ", ".join(f"{name}: 'VARCHAR'" for name in self._staged_columns)
         self._staged_rows = (
             "read_json($files, format = 'newline_delimited', maximum_object_size = $line_limit, columns = "
@@ -110,7 +113,7 @@ class _Load:
         kept = self._count(stored, **self._scope)
         # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
         is_all = self._staged.complete and (self._staged.total is None or distinct >= self._staged.total)
-        # Of a stream in parts only those that came whole are in scope.
+        # Of a stream in parts only those that came whole are removable.
         is_all = is_all or self._stream.part is not None
         changes.note(self._connection, self._stream, self._removable, self._values_of_removable)
         removed = self._remove_gone() if is_all else 0
@@ -127,7 +130,6 @@ class _Load:
             missing=self._missing(distinct),
             newer=distinct - chosen,
             absent=self._absent_properties() if chosen else (),
-            rows_in_scope=self._count(f"from {self._table} where {self._in_scope}", **self._scope),
         )
 
     def _count(self, what: str, **values: object) -> int:
@@ -155,8 +157,7 @@ class _Load:
         return tuple(name for name in query.named_properties if query.kept.keeps(name) and name not in there)
 
     def _create_tables(self) -> None:
-        later = [column for column in (FILTER, self._stream.scope) if column is not None]
-        create_table(self._connection, self._table, self._stream.table_columns, later)
+        create_table(self._connection, self._table, self._stream.table_columns, [FILTER])
         create_rejected_rows(self._connection)
 
     def _choose_rows(self) -> None:
@@ -211,31 +212,34 @@ class _Load:
         gone = f"{removable} and ({self._keys}) not in (select {self._keys} from chosen_rows)"
         before, removed = self._count(removable, **scope), self._count(gone, **scope)
         self._refuse_large_removal(before, removed)
+        if self._stream.guards_parts and self._stream.part is not None:
+            part = self._stream.part.name
+            counts = f"select {part}, count(*), count(*) filter (({self._keys}) not in (select {self._keys} from "
+            counts += f"chosen_rows)) {removable} group by all order by all"
+            for name, of_part, gone_of_part in self._connection.execute(counts, scope).fetchall():
+                self._refuse_large_removal(of_part, gone_of_part, f" of {part} {name}")
         self._connection.execute(f"delete {gone}", scope)
         return removed
 
     @property
     def _values_of_removable(self) -> dict[str, object]:
-        return {**self._scope, **self._filter, **self._began}
+        return {**self._scope, **self._not_whole, **self._filter, **self._began}
 
     def _insert_chosen(self) -> None:
         # JSON travels as text inside the JSON line: cast to JSON it stays as served, where reading it as JSON would
         # rewrite numbers.
-        derived, content, scope = self._stream.columns, self._stream.content, self._stream.scope
+        derived, content = self._stream.columns, self._stream.content
         names = [*self._staged_columns, *(column.name for column in derived), "synced_at", "sync_filter"]
         values = [f"staged.{name}" for name in self._stream.row_key]
         values += [*([] if content is None else [f"{content.name}::json"]), *(column.value for column in derived)]
-        if scope is not None:
-            names.append(scope.name)
         insert = f"""
             insert into {self._table} ({", ".join(names)})
-            select {", ".join(values)}, $synced_at, sync_filter {"" if scope is None else ", $scope"}
+            select {", ".join(values)}, $synced_at, sync_filter
             from {self._staged_rows} as staged
             join chosen_rows as chosen on {_same("chosen", "staged", self._stream.row_key)} and chosen.place = {_PLACE}
             """
-        same: dict[str, object] = {"line_limit": self._line_limit(), "synced_at": self._staged.snapshot.started_at}
-        if scope is not None:
-            same |= self._scope
+        snapshot = self._staged.snapshot
+        same = {"line_limit": self._line_limit(), "synced_at": snapshot.started_at, **snapshot.query.sql_values}
         for files in _batches(
             [self._staged.folder.rows_file(page.page_index) for page in self._staged.pages if page.rows]
         ):
@@ -256,41 +260,50 @@ class _Load:
         """What DuckDB is told of the longest line, in bytes; it sizes its read buffers by it."""
         return max([_SMALLEST_LINE_LIMIT, *(page.longest_line + 1 for page in self._staged.pages)])
 
-    def _refuse_large_removal(self, before: int, removed: int) -> None:
+    def _refuse_large_removal(self, before: int, removed: int, of_part: str = "") -> None:
         most = self._staged.max_removed_fraction
         if removed > before * most:
             share = removed / before
             needed = math.ceil(share * 100) / 100
             raise WarehouseError(
-                f"refused to remove {removed} of {before} stored {self._stream.name} ({share:.0%}), the limit is "
-                f"{most:.0%}: the table is as it was; if they are really gone, sync again with "
+                f"refused to remove {removed} of {before} stored {self._stream.name}{of_part} ({share:.0%}), the limit "
+                f"is {most:.0%}: the table is as it was; if they are really gone, sync again with "
                 f"max_removed_fraction={needed:.2f}"
             )
 
     def _replace_rejected(self) -> None:
-        part = self._staged.snapshot.query.scope
+        staged, name = self._staged, self._stream.name
+        in_scope, scope = _scope_of(staged, "part")
         self._connection.execute(
-            f"delete from {REJECTED_TABLE} where asset = ? and part is not distinct from ?", [self._stream.name, part]
+            f"delete from {REJECTED_TABLE} where asset = $asset and (part is null or {in_scope})",
+            {"asset": name, **scope},
         )
-        files = [self._staged.folder.rejected_file(page.page_index) for page in self._staged.pages if page.rejected]
-        if files:
-            longest = max(_SMALLEST_LINE_LIMIT, *(file.stat().st_size for file in files))
-            began = self._staged.snapshot.started_at
-            add_rejected_rows(self._connection, files, longest, asset=self._stream.name, synced_at=began, part=part)
+        for page in staged.pages:
+            if page.rejected:
+                file = staged.folder.rejected_file(page.page_index)
+                longest, began = max(_SMALLEST_LINE_LIMIT, file.stat().st_size), staged.snapshot.started_at
+                part = staged.part_of(page)
+                add_rejected_rows(self._connection, [file], longest, asset=name, synced_at=began, part=part)
 
 
-def _scope_of(staged: StagedSnapshot) -> tuple[str, dict[str, object]]:
-    """The condition, with its values, for the stored rows that a snapshot speaks of."""
-    stream, parts = staged.stream, staged.snapshot.parts
-    if stream.scope is not None:
-        return f"{stream.scope.name} is not distinct from $scope", {"scope": staged.snapshot.query.scope}
-    if stream.part is None or parts is None:
+def _scope_of(staged: StagedSnapshot, part: str) -> tuple[str, dict[str, object]]:
+    """The condition, with its values, for the stored rows that a snapshot speaks of; `part`: the column that tells."""
+    parts = staged.snapshot.parts
+    if parts is None:
         return "true", {}
-    failed = [parts.names[page.page_index - 1] for page in staged.failed]
+    came = [staged.part_of(page) for page in staged.pages]
     if parts.are_all:
-        return f"not list_contains($parts::varchar[], {stream.part.name})", {"parts": failed}
-    came = [name for name in (*parts.names, *parts.empty) if name not in failed]
-    return f"list_contains($parts::varchar[], {stream.part.name})", {"parts": came}
+        absent = [name for name in parts.names if name not in came]
+        return f"not list_contains($parts::varchar[], {part})", {"parts": absent}
+    return f"list_contains($parts::varchar[], {part})", {"parts": [*filter(None, came), *parts.empty]}
+
+
+def _not_whole(staged: StagedSnapshot, part: str) -> tuple[str, dict[str, object]]:
+    """The condition, with its values, for rows of parts that came in part, so that what lacks may be there still."""
+    if staged.snapshot.parts is None:
+        return "false", {}
+    torn = [staged.part_of(page) for page in staged.pages if page.page_index and not page.whole]
+    return f"list_contains($not_whole::varchar[], {part})", {"not_whole": torn}
 
 
 def _same(one: str, other: str, names: Sequence[str]) -> str:

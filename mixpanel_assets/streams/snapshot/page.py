@@ -51,6 +51,7 @@ class Page:
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
         parts: On page 0 of a stream in parts: which there are.
         part: On a further page of such a stream: the one that it holds.
+        missing: Rows of that part that the server reports and that did not come, asked for twice.
     """
 
     page: int
@@ -62,6 +63,7 @@ class Page:
     repairs: int
     parts: Parts | None = None
     part: str | None = None
+    missing: int = 0
 
     @property
     def served(self) -> int:

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.budgets import check_choice
 from mixpanel_assets.streams.settings import SyncConfig, check_fraction
 from mixpanel_assets.streams.snapshot.list_page import ListQuery
@@ -25,15 +26,15 @@ class SnapshotConfig(SyncConfig):
         default=False, description="Fetch only the pages that failed last time, under the same session."
     )
 
-    def asked(self) -> SnapshotQuery:
-        """What a stream asks for with these settings, before it is checked."""
+    def asked(self, variables: Variables = ENVIRONMENT) -> SnapshotQuery:
+        """What a stream asks for with these settings, and those of its project, before it is checked."""
         raise NotImplementedError
 
-    def query(self) -> SnapshotQuery:
+    def query(self, variables: Variables = ENVIRONMENT) -> SnapshotQuery:
         check_fraction(self.max_removed_fraction)
         check_fraction(self.max_missing_fraction, "max_missing_fraction")
         check_choice(self.on_quota)
-        query = self.asked()
+        query = self.asked(variables)
         query.check()
         return query
 
@@ -41,5 +42,5 @@ class SnapshotConfig(SyncConfig):
 class ListConfig(SnapshotConfig):
     """Settings of a stream that is a list: it knows no filter."""
 
-    def asked(self) -> ListQuery:
+    def asked(self, variables: Variables = ENVIRONMENT) -> ListQuery:
         return ListQuery()

@@ -56,7 +56,7 @@ def fetch_page(
     """Fetch one page into the snapshot's folder, unless all of it lies there already."""
     staged = folder.read_page(page)
     due = _rows_due(snapshot, page)
-    if staged is not None and staged.served >= (due or 0):
+    if staged is not None and staged.served >= (due or 0) and not staged.missing:
         return staged
     session = snapshot.session_of(page)
     if session is None:
@@ -107,14 +107,14 @@ def settle(
 
 
 def expected_total(snapshot: Snapshot, results: Iterable[PageResult]) -> int | None:
-    """Rows there should be: the largest number that any page reported."""
+    """Rows there should be: the largest number that any page reported. Of a stream in parts none reports it."""
     reported = [snapshot.total, *(result.total for result in results)]
     return max((total for total in reported if total is not None), default=None)
 
 
 def is_complete(results: Sequence[PageResult]) -> bool:
     """Whether every page lies staged with all rows that are due, and every row on it can be stored."""
-    return all(result.came and not result.missing and not result.rejected for result in results)
+    return all(result.whole for result in results)
 
 
 def _as_it_is(page: Page) -> None:
@@ -268,6 +268,8 @@ def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
     page contradicts it, or the last page holds more than it should, a full last page may have another after it; how
     many, the server's largest total says, and is believed up to twice the plan.
     """
+    if snapshot.parts is not None:
+        return snapshot.pages
     pages = max([snapshot.pages, *(page + 1 for page, result in known.items() if not result.came or result.served)])
     last = known.get(pages - 1)
     if last is None or not last.came or last.served < snapshot.page_size or pages in known:
@@ -283,7 +285,9 @@ def _pages_in_all(snapshot: Snapshot, known: Mapping[int, PageResult]) -> int:
 def _with_missing(
     snapshot: Snapshot, results: Sequence[PageResult], max_missing_fraction: float
 ) -> tuple[PageResult, ...]:
-    """The results with the rows that each lacks, and with an error where that is too much in all."""
+    """The results with the rows that each lacks, and with an error where that is too much in all, or of a part."""
+    if snapshot.parts is not None:
+        return tuple(_part_with_missing(result, max_missing_fraction) for result in results)
     due = [_rows_due(snapshot, result.page_index) or 0 for result in results]
     missing = [max(0, rows - result.served) if result.came else 0 for rows, result in zip(due, results, strict=True)]
     reported = expected_total(snapshot, results) or sum(due)
@@ -296,6 +300,13 @@ def _with_missing(
         )
         for result, lacking, rows in zip(results, missing, due, strict=True)
     )
+
+
+def _part_with_missing(result: PageResult, max_missing_fraction: float) -> PageResult:
+    reported = result.served + result.missing
+    if not result.came or result.missing <= page_rules.tolerated(reported, max_missing_fraction):
+        return result
+    return dataclasses.replace(result, error=page_rules.short(result.page_index, result.served, reported))
 
 
 def _missing(page: int) -> PageResult:

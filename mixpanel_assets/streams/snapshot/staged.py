@@ -79,6 +79,7 @@ class PageResult(Outcome):
         repairs: Characters replaced with U+FFFD because they were no Unicode text.
         missing: Rows due that did not come, of a page that came.
         lost_session: The page failed because its session is gone or was cut anew.
+        is_answer: Whether Mixpanel sent it: page 0 of parts that the settings name is none.
     """
 
     page_index: int
@@ -91,6 +92,7 @@ class PageResult(Outcome):
     repairs: int = 0
     missing: int = 0
     lost_session: bool = False
+    is_answer: bool = True
 
     @property
     def came(self) -> bool:
@@ -98,8 +100,13 @@ class PageResult(Outcome):
         return bool(self.digest)
 
     @property
+    def whole(self) -> bool:
+        """Whether all its rows came, and can be stored."""
+        return self.came and not self.failed and not self.missing and not self.rejected
+
+    @property
     def brought(self) -> bool:
-        return not self.failed or self.served > 0
+        return self.is_answer and (not self.failed or self.served > 0)
 
     @property
     def outcomes(self) -> "tuple[PageResult]":
@@ -169,7 +176,9 @@ class SnapshotFolder:
             ids_digest=_digest_of_ids(page),
             total=page.total,
             rejected=len(page.rejected),
+            missing=page.missing,
             repairs=page.repairs,
+            is_answer=page.page > 0 or self.stream.asks_first_page,
             counted_requests=counted_requests,
             attempts=tuple(attempts),
         )
@@ -307,6 +316,11 @@ class StagedSnapshot:
     def table(self) -> str:
         """Where they go."""
         return self.stream.name
+
+    def part_of(self, page: PageResult) -> str | None:
+        """The part that a page holds, in a stream in parts; page 0 holds none."""
+        parts = self.snapshot.parts
+        return parts.names[page.page_index - 1] if parts is not None and page.page_index else None
 
     def drop(self) -> None:
         """Delete what is stored now, unless pages are to be fetched again and joined with it."""

@@ -42,7 +42,6 @@ def store(
     return {
         **_preview(connection, staged.stream, preview_rows),
         "dagster/row_count": published.rows,
-        "rows_in_scope": published.rows_in_scope,
         f"new_{rows}": published.added,
         f"removed_{rows}": published.removed,
         f"duplicate_{rows}": published.duplicates,

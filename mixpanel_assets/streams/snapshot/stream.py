@@ -3,7 +3,7 @@
 Everything else about such a stream is written once, in this folder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,14 +35,14 @@ class SnapshotQuery:
         return None
 
     @property
-    def scope(self) -> str | None:
-        """Which part of the table a snapshot can speak of, as the scope column names it."""
-        return None
-
-    @property
     def named_properties(self) -> Sequence[str]:
         """Properties that are asked for by name."""
         return ()
+
+    @property
+    def sql_values(self) -> Mapping[str, object]:
+        """Parameters of the SQL by which the stream makes its further columns."""
+        return {}
 
     def check(self) -> None:
         """Refuse what the server would misunderstand or silently ignore.
@@ -77,12 +77,13 @@ class SnapshotStream:
         key: The column with a row's key, as the server names the row.
         content: The column with a row's JSON; None: a row is its key alone.
         columns: Further columns that are made out of a row.
-        scope: The column that tells parts of the table apart, one of which a snapshot holds; None: there are none.
         query: What is asked for, as a type.
         fetch_page: How a page is asked for.
         missing_table: The table of the pages that did not come.
         part: The column that says of which part a row is, for a stream whose page 0 says which parts there are and
             whose further pages hold one each. Keys are told apart within a part; a part that fails costs only itself.
+        guards_parts: Whether no part may lose more rows than `max_removed_fraction`; else all together.
+        asks_first_page: Whether page 0 is a request; the settings may say which parts there are.
         is_counted: Whether its requests count against the hour.
         changes_table: The table of the rows that came and went, of a stream in parts; None: it is not noted.
     """
@@ -94,9 +95,10 @@ class SnapshotStream:
     fetch_page: FetchPage
     missing_table: str
     columns: tuple[Column, ...] = ()
-    scope: Column | None = None
     part: Column | None = None
     changes_table: str | None = None
+    guards_parts: bool = False
+    asks_first_page: bool = True
     is_counted: bool = True
 
     def __post_init__(self) -> None:
@@ -106,12 +108,12 @@ class SnapshotStream:
     @cached_property
     def table_columns(self) -> tuple[Column, ...]:
         """All columns of the table, in order."""
-        given = [self.part, self.key, self.content, *self.columns, SYNCED_AT, FILTER, self.scope]
+        given = [self.part, self.key, self.content, *self.columns, SYNCED_AT, FILTER]
         return tuple(column for column in given if column is not None)
 
     @property
     def row_key(self) -> tuple[str, ...]:
-        """Names of the columns that tell rows apart, within one scope."""
+        """Names of the columns that tell rows apart."""
         return (self.key.name,) if self.part is None else (self.part.name, self.key.name)
 
 

@@ -194,8 +194,7 @@ def test_numbers_in_quotes_are_numbers() -> None:
         (ProfileQuery(output_properties=()), "output_properties must name at least one"),
         (ProfileQuery(output_properties=("a", " ")), "output_properties must name at least one"),
         (ProfileQuery(page_size=0), "page_size must be 1 or more, not 0"),
-        (ProfileQuery(data_group_id="12.5"), "data_group_id must be a whole number"),
-        (ProfileQuery(data_group_id="1", cohort_id=2), "data_group_id and cohort_id cannot be combined"),
+        (ProfileQuery(data_group_id="1"), "data_group_id: groups are an asset of their own now"),
         (ProfileQuery(distinct_ids=()), "distinct_ids must name at least one id"),
         (ProfileQuery(distinct_ids=("a", " ")), "and no empty ones"),
         (ProfileQuery(as_of_timestamp=1), "as_of_timestamp only makes sense with behaviors"),
@@ -208,7 +207,7 @@ def test_numbers_in_quotes_are_numbers() -> None:
             "behaviors and cohort_id cannot be combined",
         ),
     ],
-    ids=range(16),
+    ids=range(15),
 )
 def test_wrong_settings_are_named(query: ProfileQuery, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):

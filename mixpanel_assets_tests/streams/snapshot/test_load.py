@@ -90,27 +90,6 @@ class TestSyncsWithAFilter:
         assert set(table(warehouse)) == {"a", "c"}
         assert self.sync(warehouse, tmp_path, self.PRO, "c", most=0.0).removed == 0
 
-    def test_users_and_groups_do_not_touch_each_other(self, warehouse: Warehouse, tmp_path: Path) -> None:
-        groups = ProfileQuery(data_group_id="-1405123841946871899")
-        # Red, each, when rows are found by their id alone: "a" is a user too.
-        assert self.sync(warehouse, tmp_path, groups, "acme", "globex", "a").added == 3
-        assert self.sync(warehouse, tmp_path, ProfileQuery(), *OLD) == Published(7, added=0, removed=0, duplicates=0)
-        assert self.sync(warehouse, tmp_path, groups, "acme", "a").removed == 1
-        assert self.ids(warehouse, None) == sorted(OLD)
-        assert self.ids(warehouse, groups.data_group_id) == ["a", "acme"]
-
-    def test_whom_a_filter_brought_is_told_apart_from_a_group_of_that_name(self, tmp_path: Path) -> None:
-        warehouse = Warehouse(tmp_path / "group.duckdb")
-        self.sync(warehouse, tmp_path, ProfileQuery(data_group_id="1"), "a")
-        self.sync(warehouse, tmp_path, self.PRO, "a", "b")
-        assert self.sync(warehouse, tmp_path, self.PRO, "b").removed == 1
-        assert self.ids(warehouse, "1") == ["a"]
-
-    @staticmethod
-    def ids(warehouse: Warehouse, group: str | None) -> list[str]:
-        of = "is null" if group is None else f"= '{group}'"
-        return [key for (key,) in rows(warehouse, f"select distinct_id from profiles where data_group_id {of}")]
-
 
 def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
     # Red when an incomplete snapshot replaces the table.
@@ -160,8 +139,6 @@ class TestAnOlderSnapshotThatComesLast:
         with pytest.raises(WarehouseError, match="this sync began at 12:00:00 UTC, and one that began later has"):
             put(warehouse, staged(tmp_path, "new", [page(0, NEW)]))
         assert table(warehouse) == {"a": None, "f": None}
-        groups = ProfileQuery(data_group_id="1")
-        assert put(warehouse, staged(tmp_path, "groups", [page(0, {"a": None})], query=groups)).added == 1
 
     def test_what_a_wrong_clock_wrote_is_not_newer_for_ever(self, warehouse: Warehouse, tmp_path: Path) -> None:
         """Red without the look at the present: every sync until the year 2999 is refused."""
@@ -234,7 +211,6 @@ def test_columns_are_as_promised(warehouse: Warehouse) -> None:
         ("last_seen", "TIMESTAMP"),
         ("synced_at", "TIMESTAMP WITH TIME ZONE"),
         ("sync_filter", "VARCHAR"),
-        ("data_group_id", "VARCHAR"),
     ]
     assert rows(warehouse, "select distinct epoch(synced_at) from profiles") == [(NOON.timestamp(),)]
 
