@@ -133,7 +133,7 @@ class TestFoundAgain:
             profile(connection, number, text_of(members))
         publish(connection, CatalogueOrder(PROFILES))
         # More than one parse takes: red when a group's places are counted on into the next.
-        assert len(HOSTILE_NAMES) > wide_views.PATHS_PER_PARSE
+        assert len(HOSTILE_NAMES) > wide_views.COLUMNS_PER_PARSE
         self.check(connection, rows)
 
     def test_the_sandboxs_hostile_members(self, connection: Connection) -> None:
