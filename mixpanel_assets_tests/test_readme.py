@@ -1,8 +1,8 @@
 """README is true: every command block runs, in a copy of the repository, against the sandbox.
 
 A comment above a block says how: `demo` and `test` are run by .ci/run, in a clone with nothing installed; `serve`
-starts and must answer; `sql` is put to the file that the blocks before it made; `benchmark` takes minutes (pytest -m
-slow).
+starts and must answer; `sql` is put to the file that the blocks before it made; `recipe` is a part of the project that
+test_sample_project.py runs; `benchmark` takes minutes (pytest -m slow).
 """
 
 import http.server
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:<!-- (?P<kind>\w+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+SAMPLE = ROOT / "mixpanel_assets_tests" / "sample_project"
 SERVE_SECONDS = 90
 
 
@@ -128,7 +129,16 @@ def without_placeholders(script: str) -> str:
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     known = {("sh", kind) for kind in ("", "demo", "test", "serve", "benchmark")} | {("python", ""), ("sql", "sql")}
-    assert {(block.language, block.kind) for block in BLOCKS} - known <= {("text", ""), ("yaml", "")}
+    others = {(block.language, block.kind) for block in BLOCKS} - known
+    assert others <= {("text", ""), ("yaml", ""), *((language, "recipe") for language in ("python", "yaml", "sql"))}
+
+
+def test_recipes_are_parts_of_the_sample_project() -> None:
+    parts = [file.read_text() for file in SAMPLE.rglob("*") if file.suffix in (".py", ".yml", ".sql")]
+    recipes = [block.text for block in BLOCKS if block.kind == "recipe"]
+    assert len(recipes) == 3
+    for recipe in recipes:
+        assert any(recipe in part for part in parts), recipe
 
 
 def test_ci_runs_the_two_commands() -> None:
@@ -143,6 +153,8 @@ def test_ci_runs_the_two_commands() -> None:
 def test_blocks_in_order(clone: Clone) -> None:
     """One test, in README's order: the first syncs make the file that the later blocks read."""
     for block in BLOCKS:
+        if block.kind == "recipe":
+            continue
         if block.language == "python":
             (clone.path / "block.py").write_text(block.text)
             succeeds(clone, block, f"{sys.executable} block.py")

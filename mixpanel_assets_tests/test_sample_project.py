@@ -17,7 +17,7 @@ from mixpanel_assets.sandbox import Population, Sandbox
 
 BIN = Path(__file__).parent.parent / ".venv-sample" / "bin"
 ADDED = Path(__file__).parent / "sample_project"
-ASSETS = ("mixpanel/profiles", "mixpanel_eu/profiles", "cities", "largest_city", "plans")
+ASSETS = ("mixpanel/profiles", "mixpanel_eu/profiles", "cities", "largest_city", "plans", "people")
 
 pytestmark = [
     pytest.mark.process,
@@ -57,8 +57,8 @@ def test_two_projects_and_dbt_beside_what_the_project_has_of_its_own(tmp_path: P
         assert (us.journal.count(endpoint="engage"), eu.journal.count(endpoint="engage")) == (3, 2)
         assert not us.errors + eu.errors
     with duckdb.connect(environment["MP_DUCKDB_PATH"], read_only=True) as connection:
-        query = "select project, sum(people) from main.plans group by all order by all"
-        assert connection.execute(query).fetchall() == [("eu", 40), ("us", 60)]
+        assert connection.execute("from main.people order by all").fetchall() == [("eu", 40), ("us", 60)]
+        assert connection.execute("select sum(people), count(plan) > 1 from main.plans").fetchall() == [(60, True)]
         query = """select properties ->> '$."$city"' as city, count(*) from mixpanel.profiles group by all"""
         served = dict(connection.execute(f"from ({query}) where city is not null").fetchall())
     assert sorted(file.name for file in files.iterdir()) == ["cities.json", "largest_city.json"]

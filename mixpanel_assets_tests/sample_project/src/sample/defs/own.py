@@ -1,11 +1,10 @@
 """What the project has of its own: an IO manager under the default key, an executor, and assets after Mixpanel's."""
 
 import json
-import os
 from pathlib import Path
 
 import dagster as dg
-import duckdb
+from dagster_duckdb import DuckDBResource
 
 
 class JsonFiles(dg.ConfigurableIOManager):
@@ -23,8 +22,8 @@ class JsonFiles(dg.ConfigurableIOManager):
 
 
 @dg.asset(deps=[["mixpanel", "profiles"]])
-def cities() -> dict:
-    with duckdb.connect(os.environ["MP_DUCKDB_PATH"], read_only=True) as connection:
+def cities(warehouse: DuckDBResource) -> dict:
+    with warehouse.get_connection() as connection:
         frame = connection.sql("""select properties ->> '$."$city"' as city from mixpanel.profiles""").pl()
     return dict(frame.drop_nulls().group_by("city").len().iter_rows())
 
