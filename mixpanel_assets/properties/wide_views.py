@@ -114,7 +114,7 @@ def _parses(columns: Sequence[Column]) -> Iterator[_Parse]:
     of_struct = _fields(columns)
     for group in _groups([column for column in columns if column in of_struct]):
         structure = json.dumps({column.property_name: "VARCHAR" for column in group})
-        yield _Parse(group, f"json_transform(properties, {_literal(structure)})", "struct_extract_at({part}, {place})")
+        yield _Parse(group, f"json_transform(properties, {literal(structure)})", "struct_extract_at({part}, {place})")
     for group in _groups([column for column in columns if column not in of_struct]):
         pointers = ", ".join(pointer(column.property_name) for column in group)
         yield _Parse(group, f"json_extract_string(properties, [{pointers}])", "{part}[{place}]")
