@@ -101,6 +101,7 @@ class MixpanelComponent(dg.Component, dg.Resolvable, dg.Model):
     event_times: Annotated[_Setting, _setting_of("event_times")] = ""
     groups: Annotated[Any, _setting_of("groups", dict[str, int | str] | str)] = None
     duckdb_path: Annotated[str, _said("duckdb_path")] = ""
+    data_path: Annotated[str, _said("data_path")] = ""
     read_copy: Annotated[str, _said("read_copy")] = ""
     staging_folder: Annotated[str, _said("staging_folder")] = ""
     executor: Annotated[dg.ExecutorDefinition | None, _in_python("executor")] = None

@@ -50,6 +50,7 @@ def build_defs(
     event_times: str | dg.EnvVar = "",
     groups: Mapping[str, int | str] | dg.EnvVar | None = None,
     duckdb_path: str = "",
+    data_path: str = "",
     read_copy: str = "",
     staging_folder: str = "",
     executor: dg.ExecutorDefinition | None = None,
@@ -82,7 +83,10 @@ def build_defs(
         event_times: What `time` of the events is, utc or project; default: MP_EVENT_TIMES.
         groups: Which kinds of groups: what each is called, and its data_group_id; default: MP_GROUPS, which says
             nothing of a project with a name.
-        duckdb_path: DuckDB file; default: MP_DUCKDB_PATH, or `mixpanel_data.duckdb` in DAGSTER_HOME.
+        duckdb_path: DuckDB file, or a DuckLake as `ducklake:...`; default: MP_DATABASE, or `mixpanel_data.duckdb` in
+            DAGSTER_HOME.
+        data_path: Where the data of that DuckLake lie, a folder or `s3://...`; default: beside its catalogue, if that
+            is a file.
         read_copy: A copy of the DuckDB file for readers, renewed after each sync; default: MP_READ_COPY where
             `duckdb_path` is not given, or none.
         staging_folder: Where fetched pages wait; default: `staging` in DAGSTER_HOME. A project with a name has a
@@ -123,7 +127,9 @@ def build_defs(
     names = {stream.name for stream in own}
     catalogued = [source for source in SOURCES if source.table in names]
     derived = [_with_specs(asset, None, owners) for asset in property_assets(project, catalogued)]
-    standard = _resources(project, duckdb_path, read_copy, staging_folder)
+    standard = _resources(
+        project, WarehouseResource(database=duckdb_path, data_path=data_path, read_copy=read_copy), staging_folder
+    )
     _check_name(project, standard, resources or {})
     return dg.Definitions(
         assets=[_source(project), *_with_code([*synced, *derived])],
@@ -181,7 +187,7 @@ def _check_name(project: CopiedProject, standard: Mapping[str, Any], given: Mapp
 
 
 def _resources(
-    project: CopiedProject, duckdb_path: str, read_copy: str, staging_folder: str
+    project: CopiedProject, warehouse: WarehouseResource, staging_folder: str
 ) -> dict[str, dg.ConfigurableResource[Any] | dg.ConfigurableIOManagerFactory[Any]]:
     """The standard ones, by the keys that they have in the project without a name."""
     given, staging = project.variables.given, StagingResource(folder=staging_folder, project=project.name)
@@ -197,8 +203,10 @@ def _resources(
         ),
         "staging": staging,
         "history": HistoryResource(),
-        "warehouse": WarehouseResource(database=duckdb_path, read_copy=read_copy),
-        WAREHOUSE: WarehouseIOManager(database=duckdb_path, read_copy=read_copy),
+        "warehouse": warehouse,
+        WAREHOUSE: WarehouseIOManager(
+            database=warehouse.database, data_path=warehouse.data_path, read_copy=warehouse.read_copy
+        ),
         HANDLES: HandleIOManager(staging=staging),
     }
 

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import local_paths, private_files
+from mixpanel_assets import private_files
+from mixpanel_assets.database_address import database_address
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.properties import store as properties
 from mixpanel_assets.properties.first_views import ensure_views
 from mixpanel_assets.properties.former_groups import take_over
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
-from mixpanel_assets.resources import READ_COPY, StagingResource, warehouse_at
+from mixpanel_assets.resources import DATA_PATH, DATABASE, READ_COPY, StagingResource, warehouse_at
+from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.staged import StagedEvents
 from mixpanel_assets.streams.snapshot import store as snapshots
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
 
 class WarehouseIOManager(dg.ConfigurableIOManager):
-    """Writes assets to DuckDB, each output in one transaction; lets go of staged files once it is committed."""
+    """Writes assets by DuckDB, each output in one transaction; lets go of staged files once it is committed."""
 
-    database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+    database: str = Field(default="", description=DATABASE)
+    data_path: str = Field(default="", description=DATA_PATH)
     read_copy: str = Field(default="", description=READ_COPY)
     preview_rows: int = Field(
         default=5,
@@ -41,10 +44,10 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         if self.database:  # Refused before the first request, not when its rows are to be stored.
-            local_paths.database_file("database", self.database)
+            database_address("database", self.database, "data_path", self.data_path)
 
     def handle_output(self, context: dg.OutputContext, obj: StagedSnapshot | StagedEvents | CatalogueOrder) -> None:
-        warehouse = warehouse_at(self.database, context.log.warning, self.read_copy, obj.schema)
+        warehouse = self._warehouse(context.log.warning, obj.schema)
         try:
             with warehouse.transaction() as connection:
                 moved = take_over(connection)
@@ -62,10 +65,13 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         obj.drop()
         source = next((source for source in SOURCES if source.table == obj.table), None)
         if source is not None:  # What was stored can be queried by typed columns at once.
-            ensure_views(warehouse_at(self.database, context.log.info, self.read_copy, obj.schema), source)
+            ensure_views(self._warehouse(context.log.info, obj.schema), source)
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("query the table through the `warehouse` resource instead of loading it")
+
+    def _warehouse(self, say: Say, schema: str) -> Warehouse:
+        return warehouse_at(self.database, say, self.read_copy, schema, self.data_path)
 
     def _store(
         self,

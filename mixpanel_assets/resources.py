@@ -20,10 +20,14 @@ from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.client.request_limits import RequestLimits
 from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.client.start_rate import StartRate, schema_starts
+from mixpanel_assets.database_address import LakeAddress, database_address
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.history import Retention, delete_old_runs
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.settings import SCHEMA, Variables
 from mixpanel_assets.stopping import stop_requested
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
+from mixpanel_assets.storage.ducklake import DuckLake
 from mixpanel_assets.storage.file_name import advised, under_present_name
 from mixpanel_assets.storage.staging import PROJECTS_FOLDER
 from mixpanel_assets.storage.warehouse import Say, Warehouse
@@ -168,53 +172,69 @@ class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
             )
 
 
+DATABASE = "DuckDB file, or a DuckLake as `ducklake:...`; default: MP_DATABASE."
+DATA_PATH = "Where the data of the DuckLake lie that `database` names: a folder, or `s3://...`."
 READ_COPY = "A copy of the file for readers, renewed after each sync; default: MP_READ_COPY, or none."
 
 
 class WarehouseResource(DuckDBResource):
-    """The DuckDB file, for ops and checks that look at it, and as dagster-duckdb's resource for assets of your own. Our
-    tables only the IO manager writes."""
+    """Where the tables are, for ops and checks that look at them, and as dagster-duckdb's resource for assets of your
+    own. Our tables only the IO manager writes."""
 
-    database: str = Field(default="", description="DuckDB file; default: MP_DUCKDB_PATH.")
+    database: str = Field(default="", description=DATABASE)
+    data_path: str = Field(default="", description=DATA_PATH)
     read_copy: str = Field(default="", description=READ_COPY)
 
     @contextmanager
     def get_connection(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        """A connection as dagster-duckdb opens it, to the file that the settings name."""
-        path = str(warehouse_at(self.database, print).path)
-        with DuckDBResource(database=path, connection_config=self.connection_config).get_connection() as connection:
+        """A connection as dagster-duckdb opens it, to the file that the settings name; or one to the DuckLake."""
+        warehouse = warehouse_at(self.database, print, data_path=self.data_path)
+        if isinstance(warehouse, DuckLake):
+            with warehouse.connection() as connection:
+                yield connection
+            return
+        file = DuckDBResource(database=warehouse.name, connection_config=self.connection_config)
+        with file.get_connection() as connection:
             yield connection
 
     def open(self, log: dg.DagsterLogManager, schema: str = SCHEMA) -> Warehouse:
         """The warehouse with the tables of a schema; waits for a lock are said to `log`."""
-        warehouse = warehouse_at(self.database, log.warning, self.read_copy, schema)
-        if warehouse.path.parent == settings.home():
+        warehouse = warehouse_at(self.database, log.warning, self.read_copy, schema, self.data_path)
+        if isinstance(warehouse, DuckDBFile) and warehouse.path.parent == settings.home():
             # Nobody has to make our own folder; that it cannot be made is the warehouse's to say.
             with suppress(OSError):
                 private_files.make_folder(warehouse.path.parent)
         return warehouse
 
     def open_for_sync(self, log: dg.DagsterLogManager, schema: str = SCHEMA) -> Warehouse:
-        """As `open`, once the file has the name that it should have; what became of its former one is said to `log`."""
+        """As `open`, once a file has the name that it should have; what became of its former one is said to `log`."""
         warehouse = self.open(log, schema)
+        if not isinstance(warehouse, DuckDBFile):
+            return warehouse
         if self.database:
             return advised(warehouse)
         former = settings.former_duckdb_path()
         return under_present_name(warehouse, former) if former else advised(warehouse)
 
 
-def warehouse_at(database: str, say: Say, read_copy: str = "", schema: str = SCHEMA) -> Warehouse:
-    """The configured file with its configured copy, or the environment's with the environment's.
+def warehouse_at(
+    database: str, say: Say, read_copy: str = "", schema: str = SCHEMA, data_path: str = ""
+) -> DuckDBFile | DuckLake:
+    """The configured database with its configured copy, or the environment's with the environment's.
 
     Raises:
-        ConfigurationError: not a file of this machine.
+        ConfigurationError: neither a file of this machine nor a DuckLake.
     """
-    if database:
-        copy = local_paths.database_file("read_copy", read_copy) if read_copy else None
-        return Warehouse(local_paths.database_file("database", database), say, copy, schema=schema)
-    path = settings.duckdb_path()
-    copy = local_paths.database_file("read_copy", read_copy) if read_copy else settings.read_copy_path()
-    return Warehouse(path, say, copy, only_if_there=path == settings.former_duckdb_path(), schema=schema)
+    place = database_address("database", database, "data_path", data_path) if database else settings.database()
+    copy = local_paths.database_file("read_copy", read_copy) if read_copy else None
+    if copy is None and not database:
+        copy = settings.read_copy_path()
+    if isinstance(place, LakeAddress):
+        if copy:
+            raise ConfigurationError("MP_READ_COPY is of a DuckDB file, and a DuckLake needs none: unset it")
+        return DuckLake(place, say, schema)
+    only_if_there = not database and place == settings.former_duckdb_path()
+    return DuckDBFile(place, say, copy, only_if_there, schema)
 
 
 class ProjectResources:
@@ -241,7 +261,7 @@ class ProjectResources:
 
     @property
     def warehouse(self) -> WarehouseResource:
-        """Its DuckDB file."""
+        """Where its tables are."""
         return cast("WarehouseResource", self._of("warehouse"))
 
     @property

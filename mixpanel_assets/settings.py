@@ -17,6 +17,7 @@ import msgspec
 
 from mixpanel_assets.client.project import Project
 from mixpanel_assets.client.property_filter import PropertyFilter
+from mixpanel_assets.database_address import LakeAddress, database_address
 from mixpanel_assets.errors import ConfigurationError, MissingCredentialsError
 from mixpanel_assets.local_paths import database_file, folder
 
@@ -155,25 +156,57 @@ def home() -> Path:
     return folder("DAGSTER_HOME", _variable("DAGSTER_HOME") or "dagster_home")
 
 
-def duckdb_path() -> Path:
-    """The DuckDB file that assets are stored in: `MP_DUCKDB_PATH`, or `mixpanel_data.duckdb` in DAGSTER_HOME.
+def database() -> Path | LakeAddress:
+    """Where the tables are: what `MP_DATABASE` names, a DuckDB file or a DuckLake; or `mixpanel_data.duckdb` in
+    DAGSTER_HOME. `MP_DUCKDB_PATH` names a file alone.
 
     Where only a file of the former default name is there, it is that one.
 
     Raises:
-        ConfigurationError: not a file of this machine.
+        ConfigurationError: neither a file of this machine nor a DuckLake, or both variables are set.
     """
-    named = _variable("MP_DUCKDB_PATH")
-    if named:
-        return database_file("MP_DUCKDB_PATH", named)
-    present, former = home() / DUCKDB_FILE, home() / FORMER_DUCKDB_FILE
-    only_former = former.exists() and not present.exists()
-    return database_file("MP_DUCKDB_PATH", str(former if only_former else present))
+    setting, named = _named_database()
+    if setting == "MP_DUCKDB_PATH":
+        return database_file(setting, named)
+    if not named:
+        present, former = home() / DUCKDB_FILE, home() / FORMER_DUCKDB_FILE
+        named = str(former if former.exists() and not present.exists() else present)
+    return database_address(setting, named, "MP_DATA_PATH", _variable("MP_DATA_PATH"))
 
 
 def former_duckdb_path() -> Path | None:
-    """The default file's former name; None where `MP_DUCKDB_PATH` names the file."""
-    return None if _variable("MP_DUCKDB_PATH") else home() / FORMER_DUCKDB_FILE
+    """The default file's former name; None where a variable names what is used."""
+    _, named = _named_database()
+    return None if named else home() / FORMER_DUCKDB_FILE
+
+
+def _named_database() -> tuple[str, str]:
+    """The variable that says where the tables are, and its value; empty where none does."""
+    general, of_file = _variable("MP_DATABASE"), _variable("MP_DUCKDB_PATH")
+    if general and of_file:
+        raise ConfigurationError("MP_DATABASE and MP_DUCKDB_PATH are both set: unset MP_DUCKDB_PATH")
+    return ("MP_DUCKDB_PATH", of_file) if of_file else ("MP_DATABASE", general)
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """What the environment says of S3, beside what DuckDB reads itself.
+
+    Attributes:
+        endpoint: Host and port of another server than Amazon's; empty: none.
+        is_encrypted: Whether that speaks TLS.
+        has_key: Whether a key is in the environment; else it comes from a profile, a role, or the like.
+    """
+
+    endpoint: str = ""
+    is_encrypted: bool = True
+    has_key: bool = False
+
+
+def s3() -> S3Settings:
+    """By the variables that Amazon's own tools read."""
+    parts = urlsplit(_variable("AWS_ENDPOINT_URL_S3") or _variable("AWS_ENDPOINT_URL"))
+    return S3Settings(parts.netloc, parts.scheme != "http", bool(_variable("AWS_ACCESS_KEY_ID")))
 
 
 def read_copy_path() -> Path | None:

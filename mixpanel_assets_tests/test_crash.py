@@ -154,13 +154,13 @@ class TestKill:
         # Red without create_whole: DuckDB makes the file in place, and one cut short "is not a DuckDB database".
         script = (
             "import os, sys, duckdb; from pathlib import Path\n"
-            "from mixpanel_assets.storage.warehouse import Warehouse\n"
+            "from mixpanel_assets.storage.duckdb_file import DuckDBFile\n"
             "connect = duckdb.connect\n"
             "def cut(path, **options):\n"
             "    connection = connect(path, **options)\n"
             "    connection.close(); Path(path).write_bytes(b''); os._exit(9)\n"
             "duckdb.connect = cut\n"
-            "with Warehouse(Path(sys.argv[1])).transaction(): pass\n"
+            "with DuckDBFile(Path(sys.argv[1])).transaction(): pass\n"
         )
         path = tmp_path / "new.duckdb"
         assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 9
@@ -294,8 +294,8 @@ class TestLock:
         self, pipeline: Pipeline, holder: Holder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Red without check_ready in the metadata op: 13 requests, then a minute of waiting.
-        monkeypatch.setattr("mixpanel_assets.storage.warehouse.PREFLIGHT_WAIT_SECONDS", 0.3)
-        monkeypatch.setattr("mixpanel_assets.storage.warehouse.LOCK_WAIT_SECONDS", 1)
+        monkeypatch.setattr("mixpanel_assets.storage.duckdb_file.PREFLIGHT_WAIT_SECONDS", 0.3)
+        monkeypatch.setattr("mixpanel_assets.storage.duckdb_file.LOCK_WAIT_SECONDS", 1)
         pipeline.sandbox.clear()
         old = pipeline.table()
         holder.tell("open")

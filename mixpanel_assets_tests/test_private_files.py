@@ -14,7 +14,7 @@ import pytest
 
 from mixpanel_assets import private_files
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
@@ -91,7 +91,7 @@ def test_the_log_and_what_is_spilled_are_too(tmp_path: Path) -> None:
     """Red when DuckDB makes them."""
     path = tmp_path / "x.duckdb"
     path.parent.chmod(0o755)
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("set memory_limit = '60MB'; set threads = 1")
         connection.execute("create table t as select range as i, repeat('x', 100) || range as s from range(500000)")
         connection.execute("create temp table sorted as select * from t order by s desc")
@@ -108,7 +108,7 @@ def test_the_log_and_what_is_spilled_are_too(tmp_path: Path) -> None:
 def test_a_transaction_that_fails_leaves_no_log(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     for _ in range(2):
-        with pytest.raises(RuntimeError), Warehouse(path).transaction():
+        with pytest.raises(RuntimeError), DuckDBFile(path).transaction():
             raise RuntimeError
         assert names(tmp_path) == {"x.duckdb"}
 
@@ -118,10 +118,10 @@ def test_a_file_that_others_may_read_stays_so(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     duckdb.connect(str(path)).close()
     path.chmod(0o640)
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("create table t (i int)")
         assert mode(tmp_path / "x.duckdb.wal") == 0o640
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("insert into t values (1)")
     assert mode(path) == 0o640
 

@@ -24,6 +24,16 @@ _LOOK = 'import sys, duckdb; db = duckdb.connect(sys.argv[1]); db.sql("from mixp
 
 
 _EVENT_DAYS = 7
+# Where real data are and what they are: the demo's lie elsewhere, and are others.
+_OF_REAL_DATA = (
+    "MP_DATABASE",
+    "MP_DATA_PATH",
+    "MP_DUCKDB_PATH",
+    "MP_READ_COPY",
+    "MP_WORKSPACE_ID",
+    "MP_EVENTS_START_DATE",
+    "MP_EVENT_TIMES",
+)
 
 
 @contextmanager
@@ -34,7 +44,7 @@ def stage(profiles: int, latency: float, seed: int) -> Iterator[Path]:
         os.environ.update(sandbox.environment)
         os.environ["DAGSTER_HOME"] = str(home)
         # A path set for real data must not lead the demo there, nor days or times of a real project.
-        for name in ("MP_DUCKDB_PATH", "MP_WORKSPACE_ID", "MP_EVENTS_START_DATE", "MP_EVENT_TIMES"):
+        for name in _OF_REAL_DATA:
             os.environ.pop(name, None)
         yield home
 
@@ -66,7 +76,7 @@ def run_events(events_view: View) -> ParallelFetchResult:
 
 def stored_lines(profiles: ParallelProfileFetchResult, events: ParallelFetchResult) -> str:
     """What was stored, where it is, and how to look at it."""
-    database = settings.duckdb_path()
+    database = settings.database()
     return "\n".join(
         [
             "",

@@ -31,7 +31,7 @@ def export(
     from mixpanel_assets.storage.export import export_table
 
     with warehouse_at("", say).reading() as connection:
-        say(f"Writing mixpanel.{table} of {settings.duckdb_path()} to {to}")
+        say(f"Writing mixpanel.{table} of {settings.database()} to {to}")
         exported = export_table(connection, table, to, kind.value)
     result = {"table": table, "file": str(exported.file), "rows": exported.rows, "bytes": exported.bytes}
     print_result(result, Format.json)

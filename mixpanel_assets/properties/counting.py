@@ -53,7 +53,7 @@ def count_days(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
         f"insert into {_COUNTED_DAYS} select *, ? from present anti join {_COUNTED_DAYS} using (day)", [counter]
     )
     connection.execute("drop table present")
-    connection.execute(f"create temp table counted as from {DAYS}")
+    connection.execute(f"create temp table counted as select * replace (sketch::bit as sketch) from {DAYS}")
 
 
 def _batches(connection: duckdb.DuckDBPyConnection) -> Iterator[list[datetime.date]]:

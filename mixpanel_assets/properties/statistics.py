@@ -63,9 +63,10 @@ _KIND = rf"""
 # The lowest bits choose the slot; the rest, as a number between 0 and 1, the level.
 _LEVEL = f"least({LEVELS - 1}, floor(-log2(((hash >> 11) + 1)::double / (1::ubigint << 53)::double)))"
 
+# A sketch is a BIT while it is counted, and lies as its bytes: a DuckLake has no BIT. Tables of before hold BIT.
 COLUMNS = (
     "event_name varchar, name varchar, kind varchar, rows bigint, first_seen timestamp, last_seen timestamp, "
-    "low varchar, high varchar, sketch bit"
+    "low varchar, high varchar, sketch blob"
 )
 
 

@@ -33,7 +33,7 @@ def prepare_home() -> Path:
     Raises:
         ConfigurationError: the folder cannot be made or written, or MP_DUCKDB_PATH is no file of this machine.
     """
-    settings.duckdb_path()  # Refused before anything is made.
+    settings.database()  # Refused before anything is made.
     home = settings.home()
     try:
         # Dagster's history holds previews of profiles.

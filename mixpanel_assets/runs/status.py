@@ -14,6 +14,7 @@ import dagster as dg
 from mixpanel_assets import partitions, settings
 from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
 from mixpanel_assets.errors import ConfigurationError
+from mixpanel_assets.resources import warehouse_at
 from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.runs.syncs import stream_named
 from mixpanel_assets.storage.warehouse import Say, Warehouse
@@ -34,12 +35,12 @@ def status(instance: dg.DagsterInstance, say: Say) -> dict[str, Any]:
 
     `say` is told, in a line, when a lock of the DuckDB file is waited for.
     """
-    warehouse = Warehouse(settings.duckdb_path(), say)
+    warehouse = warehouse_at("", say)
     runs = instance.get_runs(limit=_MOST_RUNS)
     return {
         **{stream.name: _stream(instance, warehouse, stream, runs) for stream in STREAMS},
         "quota": _quota(),
-        "duckdb": str(settings.duckdb_path()),
+        "duckdb": str(settings.database()),
         "dagster_home": str(settings.home()),
     }
 
@@ -53,14 +54,12 @@ def owes(instance: dg.DagsterInstance, name: str, say: Say) -> bool:
     stream = stream_named(name)
     if stream.missing_pages is None:
         return _owes_days(instance, say)
-    return bool(stream.missing_pages(instance, Warehouse(settings.duckdb_path(), say)))
+    return bool(stream.missing_pages(instance, warehouse_at("", say)))
 
 
 def _owes_days(instance: dg.DagsterInstance, say: Say) -> bool:
     project = settings.project()
-    return bool(
-        owed_days(instance, EVENTS_KEY, Warehouse(settings.duckdb_path(), say), project.source(project.export_url))
-    )
+    return bool(owed_days(instance, EVENTS_KEY, warehouse_at("", say), project.source(project.export_url)))
 
 
 def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _result(
 ) -> ParallelFetchResult | ParallelProfileFetchResult:
     """What the metadata of a sync say."""
     rows = stored["fetched_rows"] - stored[f"duplicate_{stream.name}"]
-    database, table = str(settings.duckdb_path()), stored["dagster/table_name"]
+    database, table = str(settings.database()), stored["dagster/table_name"]
     if "failed_date_ranges" not in stored:
         return ParallelProfileFetchResult(
             database=database,

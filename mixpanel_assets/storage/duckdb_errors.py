@@ -1,14 +1,20 @@
-"""What DuckDB's errors mean, as ours."""
+"""What DuckDB's errors mean, as ours; and the wait for a file that somebody else has open."""
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from mixpanel_assets.client.server_text import one_line
-from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.errors import Cancelled, WarehouseError
+from mixpanel_assets.stopping import stop_requested
+
+T = TypeVar("T")
 
 # What DuckDB says on POSIX, and what Windows says; merely "lock" is in "block" and in many a path.
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
@@ -16,6 +22,7 @@ _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another proce
 _OPEN_OTHERWISE = re.compile(r"with a different configuration|unique file handle conflict", re.IGNORECASE)
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _MOST_CHARACTERS = 1000
+_LOCK_POLL_SECONDS = 0.2
 _NO_ROOM = re.compile(r"could not write|no space left|file too large|failed to commit", re.IGNORECASE)
 
 
@@ -45,3 +52,26 @@ def explained(error: duckdb.Error, path: Path) -> WarehouseError:
     if isinstance(error, duckdb.IOException):
         return WarehouseError(f"cannot use {path}, which is as it was: {text}")
     return WarehouseError(f"DuckDB refused ({path} is as it was): {text}")
+
+
+def opened_once_free(opened: Callable[[], T], place: object, say: Callable[[str], None], wait_seconds: float) -> T:
+    """What `opened` returns, tried again while somebody else has the file open.
+
+    Raises:
+        duckdb.Error: it cannot be opened, or is still held after so long.
+        Cancelled: the run was asked to stop meanwhile.
+    """
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    while True:
+        try:
+            return opened()
+        except duckdb.Error as error:
+            holder = lock_holder(error)
+            if holder is None or time.monotonic() >= deadline:
+                raise
+            if not told:
+                say(f"{place} is held by {holder}; waiting up to {wait_seconds:.0f} s for it")
+                told = True
+            if stop_requested().wait(_LOCK_POLL_SECONDS):
+                raise Cancelled(f"cancelled while {holder} held {place}, which is as it was") from None

@@ -14,13 +14,13 @@ import duckdb
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.settings import DUCKDB_FILE
 from mixpanel_assets.storage.duckdb_errors import lock_holder
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 
 # DuckDB shares a file within a process only between connections of one configuration, and nobody else has this one.
 _ALONE: dict[str, str | bool | int | float | list[str]] = {"custom_user_agent": "mixpanel_assets renames the file"}
 
 
-def advised(warehouse: Warehouse) -> Warehouse:
+def advised(warehouse: DuckDBFile) -> DuckDBFile:
     """The warehouse. One that its owner named like the schema stays as it is, and is said to be awkward."""
     schema = warehouse.schema
     if warehouse.path.name.partition(".")[0].lower() == schema:
@@ -31,7 +31,7 @@ def advised(warehouse: Warehouse) -> Warehouse:
     return warehouse
 
 
-def under_present_name(warehouse: Warehouse, former: Path) -> Warehouse:
+def under_present_name(warehouse: DuckDBFile, former: Path) -> DuckDBFile:
     """The default file, renamed if it has the former default name and nobody else has it open."""
     present = former.with_name(DUCKDB_FILE)
     if warehouse.path != former:

@@ -19,5 +19,5 @@ def no_record(instance: dg.DagsterInstance, asset: dg.AssetKey, warehouse: Wareh
     """The error that names what was looked at, and the command that fetches anew."""
     return NoRecordError(
         f"no sync of {asset.to_user_string()} is on record, neither in {instance.root_directory} nor in "
-        f"{warehouse.path}: name those of the sync with DAGSTER_HOME and MP_DUCKDB_PATH, or fetch anew ({command})"
+        f"{warehouse.name}: name those of the sync with DAGSTER_HOME and MP_DATABASE, or fetch anew ({command})"
     )

@@ -20,7 +20,7 @@ import duckdb
 
 from mixpanel_assets.properties import catalogue, wide_views
 from mixpanel_assets.properties.sources import EVENTS
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 
 NAMES, COMMON, OWN = 20, 20, 14
 DAYS = 30
@@ -86,7 +86,7 @@ def fill(path: Path, events: int) -> None:
         f"when {name} then " + " || ',' || ".join(_member(f"own_{name}_{k}", k + name) for k in range(OWN))
         for name in range(NAMES)
     )
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("set memory_limit = '800MB'; set preserve_insertion_order = false")
         connection.execute(
             "create table events (event_name varchar, event_time timestamp, distinct_id varchar, insert_id varchar, "
@@ -118,7 +118,7 @@ def measure(path: Path, step: str) -> Measured:
 
 def run_step(path: Path, step: str) -> None:
     """What the child process does: a step, as the pipeline runs it."""
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("set threads = 2; set memory_limit = '400MB'; set preserve_insertion_order = false")
         began = time.perf_counter()
         STEPS[step](connection)

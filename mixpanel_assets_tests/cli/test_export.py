@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from mixpanel_assets.cli.main import run
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 
 ROWS = [
     ("a", "2026-01-02 03:04:05+00", '{"$name":"Ünï, \\"q\\" 🚀\\nnext","n":12345678901234567890}'),
@@ -23,7 +23,7 @@ ROWS = [
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mp.duckdb"
     monkeypatch.setenv("MP_DUCKDB_PATH", str(file))
-    with Warehouse(file).transaction() as connection:
+    with DuckDBFile(file).transaction() as connection:
         connection.execute("create table profiles (distinct_id varchar, last_seen timestamptz, properties json)")
         connection.executemany("insert into profiles values (?, ?, ?)", ROWS)
         connection.execute("create view broken as select error('no such row') as x")

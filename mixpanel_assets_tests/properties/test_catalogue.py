@@ -147,6 +147,21 @@ class TestEvents:
         [row] = rows_of(connection, "from event_properties where event_name is null")
         assert (row["column_type"], row["rows"], row["first_seen"]) == ("BIGINT", 2, days[1])
 
+    def test_counts_of_a_table_of_before_go_on(self, connection: Connection) -> None:
+        """Red when what was counted is not read as BIT from both: there it lies as BIT, now as bytes."""
+        create(connection, EVENTS)
+        for number in range(20):
+            event(connection, "buy", f'{{"p":{number}}}', NOON - timedelta(days=number % 2))
+        publish(connection, CatalogueOrder(EVENTS))
+        now = rows_of(connection, "select name, distinct_values from event_properties order by all")
+        connection.execute("alter table event_property_days alter sketch type bit using sketch::bit")
+        connection.execute(
+            f"delete from event_property_counted_days where day = '{NOON:%Y-%m-%d}'"
+        )
+        publish(connection, CatalogueOrder(EVENTS))
+        assert rows_of(connection, "select name, distinct_values from event_properties order by all") == now
+        assert max(row["distinct_values"] for row in now) == pytest.approx(20, abs=2)
+
     def test_counts_by_another_duckdb_are_not_trusted(self, connection: Connection) -> None:
         create(connection, EVENTS)
         event(connection, "e", '{"p":1}')

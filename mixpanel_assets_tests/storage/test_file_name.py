@@ -15,6 +15,7 @@ import pytest
 from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.resources import WarehouseResource, warehouse_at
 from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.file_name import under_present_name
 from mixpanel_assets.storage.warehouse import Warehouse, count
 from mixpanel_assets_tests.pipeline import Pipeline
@@ -109,7 +110,7 @@ def test_it_is_read_before_a_sync_came(former: Path) -> None:
 def test_what_somebody_has_open_keeps_its_name(home: Path, former: Path, reader: "subprocess.Popen[str]") -> None:
     """Red when it is renamed without DuckDB's lock: the reader's next look is at a file that is not there."""
     log = Log()
-    assert WarehouseResource().open_for_sync(log).path == former
+    assert WarehouseResource().open_for_sync(log).name == str(former)
     [line] = log.said
     assert line.startswith(f"{former} is held by process {reader.pid} (")
     assert line.endswith("so that it keeps its former name until a later sync")
@@ -123,17 +124,17 @@ def test_what_this_process_has_open_keeps_its_name(home: Path, former: Path) -> 
     """Red without a configuration of its own: the log of the other connection's next commit has the former name."""
     log = Log()
     with duckdb.connect(str(former)):
-        assert WarehouseResource().open_for_sync(log).path == former
+        assert WarehouseResource().open_for_sync(log).name == str(former)
     assert "is held by another connection of this process" in log.said[0]
 
 
 def test_two_files_stay_two(home: Path, former: Path) -> None:
     """Red when a file that is there is renamed over."""
-    with Warehouse(home / "mixpanel_data.duckdb").transaction() as connection:
+    with DuckDBFile(home / "mixpanel_data.duckdb").transaction() as connection:
         connection.execute("create table mine as select range as n from range(7)")
     log = Log()
     assert rows(WarehouseResource().open_for_sync(log)) == 7
-    assert rows(Warehouse(former)) == 2
+    assert rows(DuckDBFile(former)) == 2
     assert log.said == [
         f"{home / 'mixpanel_data.duckdb'} is used; mixpanel.duckdb beside it is left alone: delete it, or move it away"
     ]
@@ -147,7 +148,7 @@ def test_a_name_that_its_owner_chose_stays(former: Path, monkeypatch: pytest.Mon
     log = Log()
     warehouse = WarehouseResource(database=str(former) if named_by == "code" else "").open_for_sync(log)
     assert rows(warehouse) == 2
-    assert warehouse.path == former
+    assert warehouse.name == str(former)
     [line] = log.said
     assert line.startswith(f"in {former} tables are called mixpanel.mixpanel.profiles, and so on")
 
@@ -158,6 +159,7 @@ def test_syncs_that_begin_together_find_the_same_file(home: Path, former: Path) 
 
     def begin(_: int) -> Path:
         found = warehouse_at("", log.warning)
+        assert isinstance(found, DuckDBFile)
         together.wait()
         return under_present_name(found, former).path
 

@@ -14,6 +14,7 @@ import pytest
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.storage import copy_file, read_copy
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets_tests.pipeline import Pipeline
 
@@ -82,7 +83,7 @@ def test_a_reader_that_never_closes_and_one_that_comes_later(pipeline: Pipeline,
 def test_what_is_copied_is_the_last_commit_and_only_its_owner_reads_it(tmp_path: Path) -> None:
     """Red without the checkpoint, while another connection of the process keeps the log; and with the mode of a file
     that may be written."""
-    warehouse = Warehouse(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb")
+    warehouse = DuckDBFile(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb")
     append(warehouse)
     with duckdb.connect(str(warehouse.path)):
         append(warehouse)
@@ -97,7 +98,7 @@ def test_what_is_copied_is_the_last_commit_and_only_its_owner_reads_it(tmp_path:
 def test_what_killed_copies_left_is_swept(tmp_path: Path) -> None:
     """Red without the sweep: each killed sync leaves a file as large as the database."""
     (tmp_path / ".copy.duckdb.0badcafe.new").write_bytes(b"half a copy")
-    append(Warehouse(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb"))
+    append(DuckDBFile(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb"))
     assert [path.name for path in tmp_path.iterdir() if ".new" in path.name] == []
 
 
@@ -131,8 +132,8 @@ def test_the_database_stays_locked_while_it_is_copied(tmp_path: Path, monkeypatc
         outcome.append(subprocess.run(command, capture_output=True, text=True).stderr)
         return reason
 
-    monkeypatch.setattr("mixpanel_assets.storage.warehouse.renew", renewed_and_looked_at)
-    append(Warehouse(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb"))
+    monkeypatch.setattr("mixpanel_assets.storage.duckdb_file.renew", renewed_and_looked_at)
+    append(DuckDBFile(tmp_path / "x.duckdb", read_copy=tmp_path / "copy.duckdb"))
     assert "Could not set lock on file" in outcome[0]
 
 
@@ -147,7 +148,7 @@ def test_the_database_stays_locked_while_it_is_copied(tmp_path: Path, monkeypatc
 def test_a_place_that_will_not_do_is_refused_before_anything_is_fetched(tmp_path: Path, place: str, says: str) -> None:
     """Red without the check: somebody's own database was replaced by the copy."""
     duckdb.connect(str(tmp_path / "theirs.duckdb")).close()
-    warehouse = Warehouse(tmp_path / "x.duckdb", read_copy=tmp_path / place)
+    warehouse = DuckDBFile(tmp_path / "x.duckdb", read_copy=tmp_path / place)
     with pytest.raises(ConfigurationError, match=says):
         warehouse.check_ready()
 

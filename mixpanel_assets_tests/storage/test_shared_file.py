@@ -20,7 +20,8 @@ from mixpanel_assets.file_turns import FileTurns, our_turn
 from mixpanel_assets.resources import WarehouseResource
 from mixpanel_assets.sandbox import Population, Sandbox
 from mixpanel_assets.stopping import stoppable
-from mixpanel_assets.storage import warehouse as database
+from mixpanel_assets.storage import duckdb_file as database
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.warehouse import Warehouse, count
 
 
@@ -55,7 +56,7 @@ def _asset(opened: Callable[[str], AbstractContextManager[Any]]) -> dg.AssetsDef
         """Opens and closes the file again and again: whenever another opens it, this one is there."""
         rows = 0
         for _ in range(40):
-            with opened(str(settings.duckdb_path())) as connection:
+            with opened(str(settings.database())) as connection:
                 [(catalog,)] = connection.execute("select current_database()").fetchall()
                 [(rows,)] = connection.execute(f"select count(*) from {catalog}.mixpanel.profiles").fetchall()
                 time.sleep(0.02)
@@ -134,14 +135,14 @@ class TestTurns:
 
     def test_what_their_step_opens_through_us_waits_for_nobody(self, tmp_path: Path) -> None:
         """Red when a step of theirs that uses our warehouse waits for itself."""
-        with FileTurns().their_step("theirs"), Warehouse(tmp_path / "x.duckdb").transaction() as connection:
+        with FileTurns().their_step("theirs"), DuckDBFile(tmp_path / "x.duckdb").transaction() as connection:
             connection.execute("create table t as select 1")
 
 
 class TestConnectionsLeftOpen:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        with Warehouse(tmp_path / "x.duckdb").transaction() as connection:
+        with DuckDBFile(tmp_path / "x.duckdb").transaction() as connection:
             connection.execute("create table t as select 1 as n")
         return tmp_path / "x.duckdb"
 
@@ -149,7 +150,7 @@ class TestConnectionsLeftOpen:
     def test_one_that_may_write_is_joined(self, path: Path, way: Callable[[str], AbstractContextManager[Any]]) -> None:
         """Red for the resource's without the second configuration."""
         with way(str(path)) as theirs:
-            with Warehouse(path).transaction() as connection:
+            with DuckDBFile(path).transaction() as connection:
                 connection.execute("insert into t values (2)")
             assert count(theirs, "select count(*) from x.mixpanel.t") == 2
 
@@ -159,7 +160,7 @@ class TestConnectionsLeftOpen:
     ) -> None:
         """Red when what DuckDB says of it is no reason to wait."""
         said: list[str] = []
-        warehouse = Warehouse(path, said.append)
+        warehouse = DuckDBFile(path, said.append)
         with way(str(path)):
             monkeypatch.setattr(database, "LOCK_WAIT_SECONDS", 0.3)
             with pytest.raises(WarehouseError, match="is held by another connection of this process: close it there"):

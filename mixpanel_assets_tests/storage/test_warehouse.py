@@ -15,15 +15,18 @@ import pytest
 
 from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.stopping import stoppable
-from mixpanel_assets.storage import warehouse as database
+from mixpanel_assets.storage import duckdb_file as database
+from mixpanel_assets.storage import process_turns
+from mixpanel_assets.storage import warehouse as warehouse_module
 from mixpanel_assets.storage.duckdb_errors import explained
-from mixpanel_assets.storage.warehouse import Warehouse, compression, count, table_exists
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
+from mixpanel_assets.storage.warehouse import compression, count, table_exists
 
 pytestmark = pytest.mark.process
 
 
 def make(path: Path) -> Path:
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         connection.execute("create table t as select range as n from range(100000)")
     return path
 
@@ -33,7 +36,7 @@ def make(path: Path) -> Path:
 )
 def test_tables_lie_in_schema_mixpanel_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
     # Red without `use`: they lie in schema main. Red with an unquoted catalog: the names with odd characters.
-    warehouse = Warehouse(make(tmp_path / name))
+    warehouse = DuckDBFile(make(tmp_path / name))
     with warehouse.reading() as connection:
         assert count(connection, "select count(*) from t") == 100_000
         assert table_exists(connection, "t")
@@ -49,11 +52,11 @@ def test_large_texts_are_compressed_where_the_file_can(tmp_path: Path, version: 
     """Red without the look at the version: DuckDB 2.0 refuses the clause in the first file."""
     path = tmp_path / "x.duckdb"
     duckdb.connect(str(path), config={"storage_compatibility_version": version}).close()
-    with Warehouse(path).transaction() as connection:
+    with DuckDBFile(path).transaction() as connection:
         assert compression(connection) == clause
         connection.execute(f"create table t (text varchar {compression(connection)})")
         connection.execute("insert into t select repeat('large ', 1000) || range from range(5000)")
-    with Warehouse(path).reading() as connection:
+    with DuckDBFile(path).reading() as connection:
         [(ways,)] = connection.execute(
             "select list_sort(list(distinct compression)) from pragma_storage_info('t') where segment_type = 'VARCHAR'"
         ).fetchall()
@@ -64,7 +67,7 @@ def test_large_texts_are_compressed_where_the_file_can(tmp_path: Path, version: 
 def test_a_file_that_does_not_say_its_version_is_not_compressed(
     monkeypatch: pytest.MonkeyPatch, tag: str | None
 ) -> None:
-    monkeypatch.setattr(database, "_STORAGE", "select " + ("null" if tag is None else f"'{tag}'"))
+    monkeypatch.setattr(warehouse_module, "_STORAGE", "select " + ("null" if tag is None else f"'{tag}'"))
     with duckdb.connect() as connection:
         assert compression(connection) == ""
 
@@ -74,7 +77,7 @@ def test_any_error_rolls_back_and_closes(tmp_path: Path, error: BaseException) -
     path = make(tmp_path / "x.duckdb")
 
     def drop_and_fail() -> None:
-        with Warehouse(path).transaction() as connection:
+        with DuckDBFile(path).transaction() as connection:
             connection.execute("drop table t")
             raise error
 
@@ -91,13 +94,13 @@ def test_a_run_that_was_asked_to_stop_stores_nothing_any_more(tmp_path: Path) ->
     stop = threading.Event()
 
     def publish() -> None:
-        with stoppable(stop), Warehouse(path).transaction() as connection:
+        with stoppable(stop), DuckDBFile(path).transaction() as connection:
             connection.execute("drop table t")
             stop.set()
 
     with pytest.raises(Cancelled, match="is as it was"):
         publish()
-    with Warehouse(path).reading() as connection:
+    with DuckDBFile(path).reading() as connection:
         assert count(connection, "select count(*) from t") == 100_000
 
 
@@ -108,7 +111,7 @@ def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
 
     def write(name: str) -> None:
         began.wait()
-        with Warehouse(path).transaction() as connection:
+        with DuckDBFile(path).transaction() as connection:
             order.append(f"{name} in")
             connection.execute("update t set n = n + 1")
             time.sleep(0.05)
@@ -120,7 +123,7 @@ def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert order in (["a in", "a out", "b in", "b out"], ["b in", "b out", "a in", "a out"])
-    with Warehouse(path).reading() as connection:
+    with DuckDBFile(path).reading() as connection:
         assert count(connection, "select min(n) from t") == 2
 
 
@@ -132,7 +135,7 @@ class TestRefusals:
     def check(self, path: Path, says: str) -> None:
         said: list[str] = []
         with pytest.raises(WarehouseError) as caught:
-            Warehouse(path, said.append).check_ready()
+            DuckDBFile(path, said.append).check_ready()
         message = str(caught.value)
         assert says in message
         assert str(path.parent) in message
@@ -168,13 +171,13 @@ class TestRefusals:
         duckdb.connect(str(path)).close()
         with (
             pytest.raises(WarehouseError, match="holds nothing of Mixpanel yet: sync first"),
-            Warehouse(path).reading(),
+            DuckDBFile(path).reading(),
         ):
             pass
 
 
 def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
-    Warehouse(tmp_path / "x.duckdb").check_ready()
+    DuckDBFile(tmp_path / "x.duckdb").check_ready()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,7 +203,7 @@ def test_who_holds_a_lock(text: str, holder: str) -> None:
 def test_threads_open_and_close_the_file_as_they_please(tmp_path: Path) -> None:
     # Red without the lock around opening and closing: the checks of one run are threads.
     pauses = random.Random(7)
-    warehouse = Warehouse(tmp_path / "test.duckdb")
+    warehouse = DuckDBFile(tmp_path / "test.duckdb")
     with warehouse.transaction() as connection:
         connection.execute("create table numbers as select range as number from range(100000)")
 
@@ -222,8 +225,8 @@ _PUBLISH = """
 import sys
 from pathlib import Path
 from mixpanel_assets.storage.duckdb_errors import explained
-from mixpanel_assets.storage.warehouse import Warehouse
-with Warehouse(Path(sys.argv[1])).transaction() as connection:
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
+with DuckDBFile(Path(sys.argv[1])).transaction() as connection:
     connection.execute("update t set n = n + 1")
     print("publishing", flush=True)
     sys.stdin.readline()
@@ -237,7 +240,7 @@ class TestOurOwnProcesses:
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(database, "LOCK_WAIT_SECONDS", 0.0)
         monkeypatch.setattr(database, "PREFLIGHT_WAIT_SECONDS", 0.0)
-        monkeypatch.setattr(database, "_TURN_POLL_SECONDS", 0.1)
+        monkeypatch.setattr(process_turns, "_TURN_POLL_SECONDS", 0.1)
 
     @pytest.fixture
     def other(self, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
@@ -256,7 +259,7 @@ class TestOurOwnProcesses:
         """Red without `_turn_of_process`: "held by process N: close it there and sync again"."""
         said: list[str] = []
         path = tmp_path / "x.duckdb"
-        warehouse = Warehouse(tmp_path / "." / "x.duckdb", said.append)
+        warehouse = DuckDBFile(tmp_path / "." / "x.duckdb", said.append)
 
         def do() -> int:
             if does == "check":
@@ -285,7 +288,7 @@ class TestOurOwnProcesses:
         stop = threading.Event()
         stop.set()
         with stoppable(stop), pytest.raises(Cancelled, match="another sync worked with"):
-            Warehouse(tmp_path / "x.duckdb").check_ready()
+            DuckDBFile(tmp_path / "x.duckdb").check_ready()
 
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
     def test_a_folder_that_takes_no_lock_file_is_no_obstacle(

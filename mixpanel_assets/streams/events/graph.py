@@ -291,11 +291,8 @@ def _take_over(
     ended = ended_runs(context.instance, [folder.name for folder in staging_root.glob("events/*")])
     if not ended:
         return []
-    days: Mapping[str, datetime] = {}
-    if stored.path.exists():
-        # Not `reading`, which refuses a file that holds nothing of Mixpanel yet.
-        with stored.transaction() as connection:
-            days = loaded_at(connection)
+    with stored.reading_if_there() as connection:
+        days: Mapping[str, datetime] = loaded_at(connection) if connection else {}
     return take_over(staging_root, planned, ended, days)
 
 

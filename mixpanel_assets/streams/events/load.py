@@ -98,7 +98,7 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     if lacks_days:
         connection.execute(f"update {TABLE} set day = event_time::date")
     connection.execute(
-        f"create table if not exists {DAYS_TABLE} (day date primary key, rows bigint, duplicates bigint, "
+        f"create table if not exists {DAYS_TABLE} (day date, rows bigint, duplicates bigint, "
         "rejected bigint, new bigint, changed bigint, gone bigint, synced_at timestamptz, query varchar)"
     )
     # A table of an earlier version has none.

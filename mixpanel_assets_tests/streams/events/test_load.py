@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mixpanel_assets.sandbox.hostile import MEMBERS
-from mixpanel_assets.storage.warehouse import Warehouse
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets.streams.events import same_event, stored
@@ -28,7 +28,7 @@ class Table:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "staging"
-        self.warehouse = Warehouse(folder / "warehouse.duckdb")
+        self.warehouse = DuckDBFile(folder / "warehouse.duckdb")
         self.loads = 0
 
     def load(

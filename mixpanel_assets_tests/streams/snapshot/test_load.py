@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.snapshot.load import Published, publish
@@ -27,7 +28,7 @@ NEW = {"a": '{"new":1}', "b": '{"new":2}', "e": '{"$last_seen":"2026-01-02T03:04
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     """A database that holds OLD, and one rejected row."""
-    warehouse = Warehouse(tmp_path / "test.duckdb")
+    warehouse = DuckDBFile(tmp_path / "test.duckdb")
     put(warehouse, staged(tmp_path, "old", [page(0, OLD, rejected=(rejected(4, "old"),))]))
     return warehouse
 
@@ -70,13 +71,13 @@ class TestSyncsWithAFilter:
         assert set(table(warehouse)) == {*OLD, "e"}
 
     def test_removes_whom_only_it_has_brought(self, tmp_path: Path) -> None:
-        warehouse = Warehouse(tmp_path / "pro.duckdb")
+        warehouse = DuckDBFile(tmp_path / "pro.duckdb")
         self.sync(warehouse, tmp_path, self.PRO, "a", "b", "c")
         assert self.sync(warehouse, tmp_path, self.PRO, "a", "b").removed == 1
         assert set(table(warehouse)) == {"a", "b"}
 
     def test_whom_two_filters_brought_goes_with_neither(self, tmp_path: Path) -> None:
-        warehouse = Warehouse(tmp_path / "two.duckdb")
+        warehouse = DuckDBFile(tmp_path / "two.duckdb")
         self.sync(warehouse, tmp_path, self.PRO, "a", "b")
         self.sync(warehouse, tmp_path, self.EU, "b", "c")
         self.sync(warehouse, tmp_path, self.PRO, "a")
@@ -84,7 +85,7 @@ class TestSyncsWithAFilter:
         assert set(table(warehouse)) == {"a", "b", "c"}
 
     def test_a_full_sync_removes_whoever_is_gone(self, tmp_path: Path) -> None:
-        warehouse = Warehouse(tmp_path / "full.duckdb")
+        warehouse = DuckDBFile(tmp_path / "full.duckdb")
         self.sync(warehouse, tmp_path, self.PRO, "a", "b")
         assert self.sync(warehouse, tmp_path, ProfileQuery(), "a", "c").removed == 1
         assert set(table(warehouse)) == {"a", "c"}
@@ -168,7 +169,7 @@ def test_a_snapshot_removes_no_more_than_it_may(
 
 
 def test_a_first_snapshot_has_nothing_to_remove(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "first.duckdb")
+    warehouse = DuckDBFile(tmp_path / "first.duckdb")
     put(warehouse, staged(tmp_path, "new", [page(0, {})], most=0.0))
     assert table(warehouse) == {}
 
@@ -189,7 +190,7 @@ def test_a_first_snapshot_has_nothing_to_remove(tmp_path: Path) -> None:
 )
 def test_last_seen_is_a_time_or_null(tmp_path: Path, properties: str | None, stored: str | None) -> None:
     # Red with cast in place of try_cast: one odd value stops every sync.
-    warehouse = Warehouse(tmp_path / "one.duckdb")
+    warehouse = DuckDBFile(tmp_path / "one.duckdb")
     put(warehouse, staged(tmp_path, "new", [page(0, {"a": properties})]))
     assert rows(warehouse, "select last_seen::varchar, properties::varchar from profiles") == [(stored, properties)]
 
@@ -197,7 +198,7 @@ def test_last_seen_is_a_time_or_null(tmp_path: Path, properties: str | None, sto
 def test_awkward_ids_and_long_rows(tmp_path: Path) -> None:
     odd = {"": None, "nul\x00nul": None, "'; drop table profiles; --": None, "\U0001f600": None, " a ": None, "A": None,
            "a": '{"text":"' + "x" * 3_000_000 + '"}', "\u2028": None, '"': None, "\\": None}  # fmt: skip
-    warehouse = Warehouse(tmp_path / "odd.duckdb")
+    warehouse = DuckDBFile(tmp_path / "odd.duckdb")
     put(warehouse, staged(tmp_path, "new", [page(0, odd)]))
     assert table(warehouse) == odd
 
@@ -272,7 +273,7 @@ def test_a_failure_at_any_step_leaves_the_old_table(
 
 
 def test_a_first_publish_that_fails_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    warehouse = Warehouse(tmp_path / "first.duckdb")
+    warehouse = DuckDBFile(tmp_path / "first.duckdb")
 
     def is_empty() -> None:
         with pytest.raises(WarehouseError, match="holds nothing of Mixpanel yet: sync first"):
@@ -287,11 +288,12 @@ import os, pickle, signal, sys
 from pathlib import Path
 import duckdb
 from mixpanel_assets_tests.streams.snapshot.test_load import Failing, put
+from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.warehouse import Warehouse
 connect = duckdb.connect
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 duckdb.connect = lambda path: Failing(connect(path), int(sys.argv[1]), kill)
-put(Warehouse(Path(sys.argv[2])), pickle.loads(Path(sys.argv[3]).read_bytes()))
+put(DuckDBFile(Path(sys.argv[2])), pickle.loads(Path(sys.argv[3]).read_bytes()))
 """
 
 
@@ -300,7 +302,7 @@ def test_a_kill_at_any_third_step_leaves_the_old_table(warehouse: Warehouse, tmp
     """The write-ahead log of a killed process is DuckDB's to mend. Red without connection.begin."""
     (tmp_path / "new.pickle").write_bytes(pickle.dumps(staged(tmp_path, "new", [page(0, NEW)])))
     for step in range(2, 100, 3):
-        command = [sys.executable, "-c", KILLED_AT, str(step), str(warehouse.path), str(tmp_path / "new.pickle")]
+        command = [sys.executable, "-c", KILLED_AT, str(step), warehouse.name, str(tmp_path / "new.pickle")]
         if subprocess.run(command, check=False).returncode == 0:
             break
         assert table(warehouse) == OLD
