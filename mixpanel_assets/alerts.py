@@ -1,11 +1,11 @@
 """Word of failed runs to whoever wants it: `build_defs(on_failure=...)` takes a function of yours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import dagster as dg
 
-from mixpanel_assets.projects import PROJECT_TAG, THE_ENVIRONMENTS, CopiedProject
+from mixpanel_assets.projects import THE_ENVIRONMENTS, CopiedProject
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class FailedRun:
 
 
 def alert_on_failure(
-    on_failure: Callable[[FailedRun], object] | None, project: CopiedProject = THE_ENVIRONMENTS
+    on_failure: Callable[[FailedRun], object] | None,
+    project: CopiedProject = THE_ENVIRONMENTS,
+    jobs: Collection[str] = (),
 ) -> dg.SensorDefinition:
     """The sensor that calls `on_failure` once per failed run; on from the start if there is such a function.
 
-    That of the project without a name is told of every run of the code location, that of another of its own.
+    It is told of the runs of a project's jobs, which are given by their names, and of those that were to make or check
+    one of its assets.
     """
 
     @dg.run_failure_sensor(
@@ -43,8 +46,8 @@ def alert_on_failure(
     )
     def sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         run = context.dagster_run
-        if project.name and not _is_of(project, context):
-            return dg.SkipReason(f"run {run.run_id[:8]} is none of {project.name}")
+        if run.job_name not in jobs and not _touches(project, context):
+            return dg.SkipReason(f"run {run.run_id[:8]} is none of {project.group}")
         failed = FailedRun(
             run_id=run.run_id,
             job_name=run.job_name,
@@ -67,12 +70,11 @@ def _assets(context: dg.RunFailureSensorContext) -> tuple[str, ...]:
     return tuple(sorted(key.to_user_string() for key in keys if key))
 
 
-def _is_of(project: CopiedProject, context: dg.RunFailureSensorContext) -> bool:
-    """Whether the run is of one of a project's jobs, or was to materialize one of its assets."""
-    run = context.dagster_run
-    if run.tags.get(PROJECT_TAG) == project.name:
-        return True
-    return any(project.owns(dg.AssetKey.from_user_string(key)) for key in _assets(context))
+def _touches(project: CopiedProject, context: dg.RunFailureSensorContext) -> bool:
+    """Whether the run was to make or check one of a project's assets."""
+    made = map(dg.AssetKey.from_user_string, _assets(context))
+    checked = (check.asset_key for check in context.dagster_run.asset_check_selection or ())
+    return any(project.owns(key) for key in (*made, *checked))
 
 
 def _message(context: dg.RunFailureSensorContext) -> str:

@@ -11,6 +11,7 @@ A template that is a variable and nothing else is not filled in when the file is
 holds is read when a run needs it. So no secret is in the definitions.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from types import UnionType
@@ -18,7 +19,15 @@ from typing import Annotated, Any, TypeAlias
 
 import dagster as dg
 from docstring_parser import parse
-from pydantic import ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from mixpanel_assets.definitions import FRESHNESS, build_defs
 from mixpanel_assets.errors import ConfigurationError
@@ -73,6 +82,15 @@ def _setting_of(name: str, written: type | UnionType = str) -> dg.Resolver:
     return dg.Resolver(_setting, model_field_type=written, description=_SAID[name], inject_before_resolve=False)
 
 
+def _quote_nothing(cls: Any, written: Any, read: ModelWrapValidatorHandler[BaseModel]) -> BaseModel:
+    """What is refused may be a secret at the wrong place."""
+    try:
+        return read(written)
+    except ValidationError as error:
+        said: Any = [{**each, "input": "..."} for each in error.errors()]
+        raise ValidationError.from_exception_data(error.title, said) from None
+
+
 _Setting: TypeAlias = str | dg.EnvVar
 _Number: TypeAlias = int | str | dg.EnvVar
 
@@ -82,7 +100,7 @@ class MixpanelComponent(dg.Component, dg.Resolvable, dg.Model):
     schedules, sensors and checks. One for each Mixpanel project; all but one of them need a name.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     name: Annotated[str, _said("name")] = ""
     key_prefix: Annotated[str, _said("key_prefix")] = ""
@@ -100,6 +118,9 @@ class MixpanelComponent(dg.Component, dg.Resolvable, dg.Model):
     events_start_date: Annotated[_Setting, _setting_of("events_start_date")] = ""
     event_times: Annotated[_Setting, _setting_of("event_times")] = ""
     groups: Annotated[Any, _setting_of("groups", dict[str, int | str] | str)] = None
+    include_properties: Annotated[Any, _setting_of("include_properties", list[str] | str)] = None
+    exclude_properties: Annotated[Any, _setting_of("exclude_properties", list[str] | str)] = None
+    hash_properties: Annotated[Any, _setting_of("hash_properties", list[str] | str)] = None
     duckdb_path: Annotated[str, _said("duckdb_path")] = ""
     data_path: Annotated[str, _said("data_path")] = ""
     read_copy: Annotated[str, _said("read_copy")] = ""
@@ -119,6 +140,14 @@ class MixpanelComponent(dg.Component, dg.Resolvable, dg.Model):
             description=f"{_SAID['streams']} By name: {', '.join(stream.name for stream in STREAMS)}.",
         ),
     ] = STREAMS
+
+    @classmethod
+    @functools.cache
+    def model(cls) -> type[BaseModel]:
+        """What a defs.yaml is read into; Dagster quotes the input of its errors, whatever the model says of that."""
+        model: type[BaseModel] = super().model()
+        said: Any = {"quote_nothing": model_validator(mode="wrap")(_quote_nothing)}
+        return create_model(model.__name__, __base__=model, __validators__=said, __doc__=model.__doc__)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions of the project, to be merged with all others."""

@@ -49,6 +49,9 @@ def build_defs(
     events_start_date: str | dg.EnvVar = "",
     event_times: str | dg.EnvVar = "",
     groups: Mapping[str, int | str] | dg.EnvVar | None = None,
+    include_properties: Sequence[str] | dg.EnvVar | None = None,
+    exclude_properties: Sequence[str] | dg.EnvVar | None = None,
+    hash_properties: Sequence[str] | dg.EnvVar | None = None,
     duckdb_path: str = "",
     data_path: str = "",
     read_copy: str = "",
@@ -83,6 +86,9 @@ def build_defs(
         event_times: What `time` of the events is, utc or project; default: MP_EVENT_TIMES.
         groups: Which kinds of groups: what each is called, and its data_group_id; default: MP_GROUPS, which says
             nothing of a project with a name.
+        include_properties: The properties that may be kept, of all that comes; default: MP_INCLUDE_PROPERTIES.
+        exclude_properties: Those that are not kept, in place of MP_EXCLUDE_PROPERTIES.
+        hash_properties: Those that are kept as hashes, in place of MP_HASH_PROPERTIES.
         duckdb_path: DuckDB file, or a DuckLake as `ducklake:...`; default: MP_DATABASE, or `mixpanel_data.duckdb` in
             DAGSTER_HOME.
         data_path: Where the data of that DuckLake lie, a folder or `s3://...`; default: beside its catalogue, if that
@@ -96,8 +102,8 @@ def build_defs(
             materialized on that of the location, which may be another's when definitions are merged.
         resources: Resources that replace or join the standard ones, by key. Those of a project with a name are named by
             the keys of the project without.
-        on_failure: Called once for each failed run, partial failures included; it may mail, post or page. That of a
-            project with a name is called for the runs of this project, another for all of the code location.
+        on_failure: Called once for each failed run of the project's jobs and assets, partial failures included; it may
+            mail, post or page.
         lookback_days: Days before today that the scheduled sync of events fetches again, for those that come late.
         cron: When the schedules start their syncs, e.g. "7 * * * *" to keep away from the full hour.
         freshness: How old a sync may get before the UI warns; None: as old as it likes.
@@ -107,6 +113,8 @@ def build_defs(
     Raises:
         ConfigurationError: a name or a setting cannot be used; one line that says which.
     """
+    if lookback_days < 0:
+        raise ConfigurationError(f"lookback_days must be 0 or more days before today, not {lookback_days}")
     settings = {
         "MP_USERNAME": username,
         "MP_SECRET": secret,
@@ -120,6 +128,9 @@ def build_defs(
         "MP_EVENTS_START_DATE": events_start_date,
         "MP_EVENT_TIMES": event_times,
         "MP_GROUPS": json.dumps(dict(groups)) if isinstance(groups, Mapping) else groups,
+        "MP_INCLUDE_PROPERTIES": _listed(include_properties),
+        "MP_EXCLUDE_PROPERTIES": _listed(exclude_properties),
+        "MP_HASH_PROPERTIES": _listed(hash_properties),
     }
     project = copied_project(name, key_prefix, schema, _variables(settings))
     own = [stream if stream.project == project else stream.of(project) for stream in streams]
@@ -131,16 +142,17 @@ def build_defs(
         project, WarehouseResource(database=duckdb_path, data_path=data_path, read_copy=read_copy), staging_folder
     )
     _check_name(project, standard, resources or {})
+    own_jobs = [*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)]
     return dg.Definitions(
         assets=[_source(project), *_with_code([*synced, *derived])],
         asset_checks=[*(stream.checks for stream in own), *property_checks(project, catalogued)],
-        jobs=[*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)],
+        jobs=own_jobs,
         schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
         sensors=[
             *map(retry_sensor, own),
             dead_runs_sensor(project),
             properties_sensor(project, catalogued),
-            alert_on_failure(on_failure, project),
+            alert_on_failure(on_failure, project, {job.name for job in own_jobs}),
         ],
         executor=executor,
         resources={
@@ -148,6 +160,13 @@ def build_defs(
             **{project.called(key) if key in standard else key: own for key, own in (resources or {}).items()},
         },
     )
+
+
+def _listed(names: Sequence[str] | dg.EnvVar | None) -> str | dg.EnvVar | None:
+    """Names as their variable would have them; no names are none given."""
+    if names is None or isinstance(names, (str, dg.EnvVar)):
+        return names
+    return json.dumps(list(names)) if names else None
 
 
 def _variables(settings: Mapping[str, object]) -> Variables:

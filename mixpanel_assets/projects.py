@@ -1,8 +1,8 @@
 """A Mixpanel project in a code location: what all that is its own is called, and where its settings come from.
 
 A code location may hold several. The one without a name has the names that the documentation uses; of another, called
-`eu`, each has `_eu` at the end: asset `mixpanel_eu/profiles`, job `sync_profiles_eu`, pool `mixpanel_engage_eu`,
-resource `warehouse_eu`.
+`eu`, each has `_eu` at the end: asset `mixpanel_eu/profiles`, job `sync_profiles_eu`, resource
+`warehouse_eu`. Its pools have the number of its project there, or the variable that holds it.
 """
 
 import re
@@ -45,6 +45,13 @@ class CopiedProject:
     def key(self, table: str) -> dg.AssetKey:
         """The key of the asset that is this table."""
         return dg.AssetKey([*self.key_prefix, table])
+
+    def pool(self, usual: str) -> str:
+        """The name of a pool of its own, after what tells its project id: two Data Views of a project share what
+        Mixpanel allows it.
+        """
+        own = self.variables.given.get("MP_PROJECT_ID") or self.variables.read_from.get("MP_PROJECT_ID") or self.name
+        return usual if own in ("", "MP_PROJECT_ID") else f"{usual}_{own}"
 
     @property
     def group(self) -> str:

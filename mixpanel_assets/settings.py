@@ -43,6 +43,7 @@ DUCKDB_FILE = "mixpanel_data.duckdb"
 FORMER_DUCKDB_FILE = "mixpanel.duckdb"
 DEFAULT_EVENTS_START_DATE = "2024-01-01"
 EVENT_TIMES = ("utc", "project")
+PROPERTY_LISTS = ("MP_INCLUDE_PROPERTIES", "MP_EXCLUDE_PROPERTIES", "MP_HASH_PROPERTIES")
 # What is said of one project says nothing of another.
 _OF_ONE_PROJECT = frozenset({"MP_GROUPS", "MP_WORKSPACE_ID", "MP_HOURLY_QUERIES", "MP_HOURLY_EXPORTS"})
 
@@ -120,6 +121,7 @@ def check_given(variables: Variables) -> None:
         "MP_EVENTS_START_DATE": events_start_date,
         "MP_EVENT_TIMES": event_times,
         "MP_GROUPS": groups,
+        **dict.fromkeys(PROPERTY_LISTS, lambda variables: property_filter(variables).check()),
     }
     for name, check in checks.items():
         if variables.given.get(name):
@@ -273,15 +275,15 @@ def hourly_exports(variables: Variables = ENVIRONMENT) -> int | None:
     return _count("MP_HOURLY_EXPORTS", variables)
 
 
-def property_filter() -> PropertyFilter:
-    """Which properties may be kept, in all syncs: `MP_INCLUDE_PROPERTIES`, `MP_EXCLUDE_PROPERTIES` and
+def property_filter(variables: Variables = ENVIRONMENT) -> PropertyFilter:
+    """Which properties may be kept, in all syncs of a project: `MP_INCLUDE_PROPERTIES`, `MP_EXCLUDE_PROPERTIES` and
     `MP_HASH_PROPERTIES`, each names with commas between, or a JSON list of names.
 
     Raises:
         ConfigurationError: a list cannot be read.
     """
-    include = _names("MP_INCLUDE_PROPERTIES")
-    return PropertyFilter(include or None, _names("MP_EXCLUDE_PROPERTIES"), _names("MP_HASH_PROPERTIES"))
+    include, exclude, hashed = (_names(f"MP_{what}_PROPERTIES", variables) for what in ("INCLUDE", "EXCLUDE", "HASH"))
+    return PropertyFilter(include or None, exclude, hashed)
 
 
 def events_start_date(variables: Variables = ENVIRONMENT) -> datetime.date:
@@ -326,15 +328,16 @@ def _pairs(text: str) -> dict[str, str]:
     return found
 
 
-def _names(variable: str) -> tuple[str, ...]:
-    text = _variable(variable)
+def _names(variable: str, variables: Variables) -> tuple[str, ...]:
+    text = variables[variable]
     # What begins otherwise is meant to be JSON: taken for a name, it would leave everything in.
     if not text.startswith(("[", "{", '"', "'")):
         return tuple(name.strip() for name in text.split(",") if name.strip())
     try:
         return tuple(msgspec.json.decode(text, type=list[str]))
     except msgspec.MsgspecError:
-        raise ConfigurationError(f'{variable} is no list of names: write it as ["$email", "$phone"]') from None
+        name = variables.called(variable)
+        raise ConfigurationError(f'{name} is no list of names: write it as ["$email", "$phone"]') from None
 
 
 def _count(name: str, variables: Variables) -> int | None:

@@ -165,6 +165,8 @@ def test_the_alert_gets_one_line(instance: dg.DagsterInstance) -> None:
         "alert_on_failure", failure, instance, result.dagster_run
     ).for_run_failure()
     alert_on_failure(told.append)(context)
+    assert told == [], "a job that is none of ours"
+    alert_on_failure(told.append, jobs={"broken"})(context)
     assert told == [FailedRun(result.run_id, "broken", (), "page 3 is missing; fetch it again")]
 
 

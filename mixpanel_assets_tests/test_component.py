@@ -146,12 +146,20 @@ def test_a_secret_is_its_variables_name(written: str, monkeypatch: pytest.Monkey
         ("streams: [profiles, flows]", "streams: 'flows' is none of profiles, events, groups"),
         ("name: Two Words", "name 'Two Words': a project's name is up to 40 small letters"),
         ("secrets: x", "Extra inputs are not permitted"),
+        ("cron: [s3cret-Value]", "Input should be a valid string"),
+        ("lookback_days: HUNTER2", "Input should be a valid integer"),
+        ("lookback_days: -1", "lookback_days must be 0 or more days before today, not -1"),
+        ("exclude_properties: '[s3cret-Value'", "exclude_properties is no list of names"),
+        ("include_properties: [a]\nexclude_properties: [a]", "'a' is in exclude_properties and in another list"),
     ],
 )
 def test_what_cannot_be_used_is_refused(attributes: str, words: str) -> None:
     with pytest.raises((ConfigurationError, ValidationError, ResolutionException)) as refused:
         _made(attributes)
     assert words in str(refused.value)
+    # Red when pydantic quotes what stands in the wrong place: it may be a secret.
+    assert "HUNTER2" not in str(refused.value)
+    assert "s3cret-Value" not in str(refused.value)
 
 
 def test_dg_works_in_this_project(tmp_path: Path) -> None:

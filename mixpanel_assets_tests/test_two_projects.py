@@ -17,6 +17,7 @@ from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.definitions import build_defs
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.executor import threaded_executor
+from mixpanel_assets.pools import POOL_LIMITS
 from mixpanel_assets.resources import MixpanelResource, StagingResource
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 
@@ -24,6 +25,7 @@ DAY = "2026-01-01"
 EU = dg.AssetKey(["mixpanel_eu", "profiles"])
 US = dg.AssetKey(["mixpanel", "profiles"])
 _TOLD: list[FailedRun] = []
+_TOLD_OF_OURS: list[FailedRun] = []
 
 
 @dg.asset(deps=[US, EU])
@@ -31,7 +33,7 @@ def their_asset() -> None: ...
 
 
 defs = dg.Definitions.merge(
-    build_defs(),
+    build_defs(on_failure=lambda failed: _TOLD_OF_OURS.append(failed)),
     build_defs(
         name="eu",
         username=dg.EnvVar("EU_USERNAME"),
@@ -40,6 +42,7 @@ defs = dg.Definitions.merge(
         query_url=dg.EnvVar("EU_QUERY_URL"),
         export_url=dg.EnvVar("EU_EXPORT_URL"),
         app_url=dg.EnvVar("EU_APP_URL"),
+        exclude_properties=["$city"],
         on_failure=_TOLD.append,
     ),
     dg.Definitions(
@@ -113,6 +116,10 @@ def test_both_and_theirs_in_one_run(location: Location) -> None:
     for schema, sandbox in (("mixpanel", location.us), ("mixpanel_eu", location.eu)):
         stored = {distinct_id for (distinct_id,) in location.query(f"select distinct_id from {schema}.profiles")}
         assert stored == _ids(sandbox)
+    # Red when what may be kept of one is asked of the environment, for all.
+    for schema, cities in (("mixpanel", True), ("mixpanel_eu", False)):
+        query = f"""select count(properties ->> '$."$city"') > 0 from {schema}.profiles"""
+        assert location.query(query) == [(cities,)]
     assert location.metadata(US)["dagster/table_name"] == "mixpanel.profiles"
     assert location.metadata(EU)["dagster/table_name"] == "mixpanel_eu.profiles"
     assert location.metadata(EU)["dagster/row_count"] == 33
@@ -168,19 +175,32 @@ def test_what_is_called_by_name_is_distinct() -> None:
         # What is named after the key of an asset has the name within.
         return {name for name in named if "__" not in name}
 
-    assert names(theirs) == {f"{name}_eu" for name in names(ours)}
+    assert names(theirs) == {f"{name}_2" if name in POOL_LIMITS else f"{name}_eu" for name in names(ours)}
+
+
+def test_data_views_of_one_project_share_its_pools() -> None:
+    """Red when pools are named after the project's name: twice Mixpanel's five would ask at a time."""
+
+    def pools(**given: Any) -> set[str | None]:
+        definitions = build_defs(**given).get_repository_def()
+        ops = [node for job in definitions.get_all_jobs() for node in job.all_node_defs]
+        return {op.pool for op in ops if isinstance(op, dg.OpDefinition) and op.pool}
+
+    assert pools(name="a", project_id=7, workspace_id=1) == pools(name="b", project_id="7", workspace_id=2)
+    assert pools(name="a", project_id=dg.EnvVar("EU_PROJECT")).isdisjoint(pools(name="a", project_id=7))
+    assert pools(name="view", project_id=dg.EnvVar("MP_PROJECT_ID"), workspace_id=3) == pools() == {*POOL_LIMITS}
 
 
 def test_own_pools_have_the_limits_of_ours(location: Location) -> None:
     """Red without `of_all_projects`: nobody would hold the pools of a further project to Mixpanel's five."""
     assert location.run("sync_profiles_eu").is_success
     limits = {pool.name: pool.limit for pool in location.instance.event_log_storage.get_pool_limits()}
-    assert limits["mixpanel_engage_eu"] == limits["mixpanel_engage"] == 5
+    assert limits["mixpanel_engage_EU_PROJECT"] == limits["mixpanel_engage"] == 5
 
 
 def test_its_alert_tells_of_its_own_runs(location: Location) -> None:
     """Red when the other's failures are told too."""
-    sensor = defs.get_repository_def().get_sensor_def("alert_on_failure_eu")
+    sensors = [defs.get_repository_def().get_sensor_def(f"alert_on_failure{name}") for name in ("_eu", "")]
     location.us.faults = [Fault("engage", "status:403", times=None)]
     location.eu.faults = [Fault("engage", "status:403", times=None)]
     runs = [location.run(job) for job in ("sync_profiles", "sync_profiles_eu", "all_profiles")]
@@ -188,8 +208,10 @@ def test_its_alert_tells_of_its_own_runs(location: Location) -> None:
         failure = location.instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
         event = failure[0].event_log_entry.dagster_event
         assert event is not None
-        sensor(dg.build_run_status_sensor_context("x", event, location.instance, run).for_run_failure())
+        for sensor in sensors:
+            sensor(dg.build_run_status_sensor_context("x", event, location.instance, run).for_run_failure())
     assert [told.run_id for told in _TOLD] == [run.run_id for run in runs[1:]]
+    assert [told.run_id for told in _TOLD_OF_OURS] == [runs[0].run_id, runs[2].run_id]
 
 
 def test_the_command_and_the_functions_are_the_first_projects(location: Location) -> None:

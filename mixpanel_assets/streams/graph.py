@@ -235,7 +235,7 @@ def _op(steps: Steps, step: Step, *resources: str, online: bool) -> Mapping[str,
     return {
         "name": steps.project.called(f"{steps.names.definitions}{step.name}"),
         "description": step.description,
-        "pool": steps.project.called(steps.pool) if online else None,
+        "pool": steps.project.pool(steps.pool) if online else None,
         "required_resource_keys": steps.project.resource_keys(*resources),
     }
 

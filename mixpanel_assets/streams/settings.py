@@ -50,16 +50,17 @@ class PropertiesConfig(SyncConfig):
         ),
     )
 
-    def kept(self) -> PropertyFilter:
-        """Which properties may be kept: run config can take more away than the environment, and give nothing back.
+    def kept(self, variables: Variables = ENVIRONMENT) -> PropertyFilter:
+        """Which properties may be kept: run config can take more away than the project's settings, and give nothing
+        back.
 
         Raises:
-            ConfigurationError: the lists contradict each other, or the environment's cannot be read.
+            ConfigurationError: the lists contradict each other, or the project's cannot be read.
         """
         include = None if self.include_properties is None else tuple(self.include_properties)
         of_run = PropertyFilter(include, tuple(self.exclude_properties), tuple(self.hash_properties))
         of_run.check()
-        of_all = settings.property_filter()
+        of_all = settings.property_filter(variables)
         of_all.check()
         return of_all.intersect(of_run)
 

@@ -321,6 +321,17 @@ def test_an_empty_list_is_refused_while_rows_are_stored(
     assert rows(tmp_path, "from mixpanel.cohorts") == []
 
 
+def test_what_is_always_listed_twice_is_one_row(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Red when the rows of the list are taken for as many ids: then one seems to be missing, in every sync."""
+    sandbox.lists.cohorts = [cohort(1, "a"), cohort(2, "b"), cohort(1, "a")]
+    for _ in range(2):
+        assert run(["fetch", "cohorts"]) == 0
+        assert rows(tmp_path, "select cohort_id from mixpanel.cohorts order by all") == [("1",), ("2",)]
+    sandbox.lists.cohorts = [cohort(2, "b"), cohort(2, "b")]
+    assert run(["fetch", "cohorts"]) == 0
+    assert rows(tmp_path, "select cohort_id from mixpanel.cohorts") == [("2",)], "and who is gone, goes"
+
+
 def test_what_is_no_cohort_is_set_aside(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.lists.cohorts = [cohort(1, "a"), "odd", {"name": "no id"}, {"id": None}, {"id": 1.5}]
     assert run(["fetch", "cohorts"]) == 1

@@ -28,7 +28,7 @@ class CohortMembersConfig(SnapshotConfig, PropertiesConfig):
             cohort_names=None if self.cohort_names is None else tuple(self.cohort_names),
             include_all_users=self.include_all_users,
             page_size=self.page_size,
-            kept=self.kept(),
+            kept=self.kept(variables),
         )
 
 

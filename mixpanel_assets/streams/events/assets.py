@@ -34,7 +34,7 @@ def _events(project: CopiedProject) -> Stream:
     return Stream(
         name=TABLE,
         key=key,
-        pool=project.called(EXPORT_POOL),
+        pool=project.pool(EXPORT_POOL),
         requests="exports",
         config=EventsConfig,
         asset=ops.asset,

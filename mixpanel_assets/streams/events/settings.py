@@ -48,7 +48,7 @@ class EventsConfig(PropertiesConfig):
         query = EventsQuery(
             None if self.events is None else tuple(self.events),
             self.where,
-            self.kept(),
+            self.kept(variables),
             limit=self.limit,
         )
         if self.limit is not None and self.retry_failed_ranges:

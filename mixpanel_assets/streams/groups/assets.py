@@ -40,7 +40,7 @@ class GroupsConfig(SnapshotConfig, PropertiesConfig):
             where=self.where,
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,
-            kept=self.kept(),
+            kept=self.kept(variables),
         )
 
 

@@ -46,5 +46,5 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,
             data_group_id=self.data_group_id,
-            kept=self.kept(),
+            kept=self.kept(variables),
         )

@@ -55,7 +55,7 @@ class _Parts:
         return Stream(
             name=stream.name,
             key=key,
-            pool=project.called(self.pool),
+            pool=project.pool(self.pool),
             requests="pages",
             config=self.config,
             asset=lambda: asset,

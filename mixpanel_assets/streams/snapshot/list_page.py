@@ -93,8 +93,8 @@ def read_list(body: bytes, rows_of: RowsOf, member: str | None, what: str, texts
     rows = [row for number, item in items for row in rows_of(number, item, texts)]
     kept = tuple(row for row in rows if isinstance(row, Row))
     rejected = tuple(row for row in rows if isinstance(row, RejectedRow))
-    # A page of one row more than there are is not full: no other follows.
-    return Page(0, len(rows) + 1, len(rows), None, kept, rejected, repairs)
+    # What is listed twice is one row. A page of one row more than there are is not full: no other follows.
+    return Page(0, len(rows) + 1, len({row.key for row in kept}) + len(rejected), None, kept, rejected, repairs)
 
 
 def _items(text: bytes, member: str | None, what: str, texts: ServerText) -> Iterable[json_text.Text]:
