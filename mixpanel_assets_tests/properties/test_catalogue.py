@@ -155,9 +155,7 @@ class TestEvents:
         publish(connection, CatalogueOrder(EVENTS))
         now = rows_of(connection, "select name, distinct_values from event_properties order by all")
         connection.execute("alter table event_property_days alter sketch type bit using sketch::bit")
-        connection.execute(
-            f"delete from event_property_counted_days where day = '{NOON:%Y-%m-%d}'"
-        )
+        connection.execute(f"delete from event_property_counted_days where day = '{NOON:%Y-%m-%d}'")
         publish(connection, CatalogueOrder(EVENTS))
         assert rows_of(connection, "select name, distinct_values from event_properties order by all") == now
         assert max(row["distinct_values"] for row in now) == pytest.approx(20, abs=2)
