@@ -95,7 +95,7 @@ def lock_key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"mixpanel_assets {name}".encode()).digest()[:8], "big", signed=True)
 
 
-def explained(error: BaseException, url: str) -> str:
+def explained(error: BaseException, url: str | db.URL) -> str:
     """What is wrong with the database at a URL, in one line, without its password."""
     at = db.make_url(url)
     text = " ".join(str(getattr(error, "orig", None) or error).split())

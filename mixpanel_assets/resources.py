@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
+import sqlalchemy as db
 from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import local_paths, private_files, settings
+from mixpanel_assets import local_paths, postgres, private_files, settings
 from mixpanel_assets.client.client import MixpanelClient
-from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
+from mixpanel_assets.client.kept_limits import KeptLimits, LimitFiles
 from mixpanel_assets.client.request_limits import RequestLimits
 from mixpanel_assets.client.retry import RetryPolicy
-from mixpanel_assets.client.start_rate import StartRate, schema_starts
 from mixpanel_assets.database_address import LakeAddress, database_address
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.history import Retention, delete_old_runs
@@ -88,6 +88,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
     max_line_mb: int = Field(default=64, ge=1, description="Refuse a longer line of an export, or row of a page.")
     max_export_mb: int = Field(default=20480, ge=1, description="Refuse an export that is larger when unpacked.")
     _client: MixpanelClient | None = PrivateAttr(default=None)
+    _kept: KeptLimits | None = PrivateAttr(default=None)
 
     def client(self, on_quota: str = "stop") -> MixpanelClient:
         """The client of this run; with `on_quota` "wait" it waits where the hour is spent, else it gives up.
@@ -98,8 +99,7 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
         if self._client is None:
             variables = self._variables()
             project = settings.project(self.workspace_id, variables)
-            # Mixpanel counts the starts of each project for itself.
-            starts = f"export_starts_{project.project_id}" if "MP_PROJECT_ID" in variables else "export_starts"
+            kept = self._kept or kept_limits(None)
             policy = RetryPolicy(
                 max_attempts=self.max_attempts,
                 base_seconds=self.retry_base_seconds,
@@ -109,9 +109,10 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
                 project,
                 policy=policy,
                 stop=stop_requested(),
-                export_starts=StartRate(settings.home() / starts),
-                schema_starts=schema_starts(settings.home() / "schema_starts"),
-                ledger=Ledger(settings.home() / LEDGER_FILE, stop=stop_requested()),
+                # Mixpanel counts the starts of each project for itself.
+                export_starts=kept.export_starts(project.project_id, further="MP_PROJECT_ID" in variables),
+                schema_starts=kept.schema_starts(),
+                ledger=kept.ledger(stop_requested()),
                 hourly_queries=self.hourly_queries or settings.hourly_queries(variables),
                 hourly_exports=self.hourly_exports or settings.hourly_exports(variables),
                 hash_salt=settings.hash_salt(variables),
@@ -135,10 +136,23 @@ class MixpanelResource(dg.ConfigurableResource[MixpanelClient]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         # A client belongs to one run: its waits end with that run's wish to stop.
         self._client = None
+        self._kept = kept_limits(context.instance)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         if self._client is not None:
             self._client.close()
+        if self._kept is not None:
+            self._kept.close()
+
+
+def kept_limits(instance: dg.DagsterInstance | None) -> KeptLimits:
+    """Where the limits are kept that runs of an instance share: in its Postgres, or in DAGSTER_HOME."""
+    storage = instance.event_log_storage if instance else None
+    if not postgres.is_postgres(storage):
+        return LimitFiles(settings.home())
+    from mixpanel_assets.client.limit_tables import LimitTables
+
+    return LimitTables(postgres.engine_of(storage, poolclass=db.QueuePool, pool_size=1, pool_pre_ping=True))
 
 
 class StagingResource(dg.ConfigurableResource["StagingResource"]):

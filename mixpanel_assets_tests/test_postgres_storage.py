@@ -1,6 +1,7 @@
 """Dagster's storage in Postgres: opened from dagster_home/dagster-postgres.yaml, or named in one line."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,19 @@ def test_what_is_wrong_is_one_line_without_the_password_before_any_request(
     assert err.endswith(f": {words}\n")
     assert err.count("\n") == 1
     assert PASSWORD not in err
+
+
+@needs_postgres
+@pytest.mark.process
+def test_readmes_commands_make_a_host(home: Path) -> None:
+    (home / "dagster.yaml").unlink()
+    [commands] = re.findall("<!-- host -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-ec", commands], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(home) in done.stdout
 
 
 @needs_postgres

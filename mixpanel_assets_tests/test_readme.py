@@ -2,7 +2,7 @@
 
 A comment above a block says how: `demo` and `test` are run by .ci/run, in a clone with nothing installed; `serve`
 starts and must answer; `sql` is put to the file that the blocks before it made; `recipe` is a part of the project that
-test_sample_project.py runs; `benchmark` takes minutes (pytest -m slow).
+test_sample_project.py runs, `host` one that test_postgres_storage.py runs; `benchmark` takes minutes (pytest -m slow).
 """
 
 import http.server

@@ -115,9 +115,11 @@ def plan_events(
     Example: mp plan events --from 2025-01-01 --to 2025-12-31 --chunk-days 14
     """
     set_up_process()
+    from mixpanel_assets.runs.instances import open_instance
     from mixpanel_assets.runs.status import plan_events as plan
 
-    planned = plan(*day_range(from_date, to_date, last), chunk_days)
+    with open_instance() as instance:
+        planned = plan(instance, *day_range(from_date, to_date, last), chunk_days)
     print_result(planned, output)
     if not planned["fits"]:
         fitting = planned["chunk_days_that_fit"]

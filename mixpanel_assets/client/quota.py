@@ -1,8 +1,8 @@
-"""The ledger of counted requests: what is left of Mixpanel's rolling hour, over all processes of this machine.
+"""The ledger of counted requests: what is left of Mixpanel's rolling hour, over all processes that share it.
 
 Belongs here: counting, refusing what would be too much, and what the server's headers teach. Does not belong here:
-the file (ledger_file.py), waiting (retry.py), sending (http.py), how many requests a sync needs (streams/), requests
-per second (start_rate.py).
+where it is kept (ledger_file.py, limit_tables.py), waiting (retry.py), sending (http.py), how many requests a sync
+needs (streams/), requests per second (start_rate.py).
 
 The rules: 60 queries and 60 exports in a rolling hour, each for an API host and a project. Of a session only page 0
 counts, until the server refuses one of its other pages for the hour; from then on they count too. Requests answered
@@ -14,13 +14,14 @@ A SQLite file, and not one of the rate-limiting libraries: pyrate-limiter's SQLi
 processes, but cannot give a request back, and its limits are fixed when it is made, where ours are learned.
 """
 
-import sqlite3
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from mixpanel_assets.client.ledger_file import LedgerFile
@@ -38,13 +39,37 @@ LEARNED_SECONDS = 7 * 24 * 3600.0
 _MOST_DOUBLINGS = 32
 _GIVEN_BACK = frozenset({401, 402, 429})
 
-_SCHEMA = """
-create table if not exists counted (id integer primary key, account text not null, at real not null);
-create index if not exists counted_by_account on counted (account, at);
-create table if not exists told (account text primary key, hourly_limit integer, window_seconds real,
-    limit_until real not null default 0, blocked_until real not null default 0, refusals integer not null default 0,
-    session_pages_until real not null default 0);
+# As SQLite and Postgres both take it: a real has eight bytes in SQLite, and four in Postgres.
+LEDGER_SCHEMA = """
+create table if not exists {prefix}counted (id bigint primary key, account text not null, at double precision not null);
+create index if not exists {prefix}counted_by_account on {prefix}counted (account, at);
+create table if not exists {prefix}told (account text primary key, hourly_limit bigint, window_seconds double precision,
+    limit_until double precision not null default 0, blocked_until double precision not null default 0,
+    refusals bigint not null default 0, session_pages_until double precision not null default 0);
 """
+_ID_BITS = 62
+
+
+class Statements(Protocol):
+    """What of a database's connection the ledger uses; values are `?` in a statement."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
+        """Its rows."""
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> Any:
+        """Once for each row."""
+
+
+class LedgerStore(Protocol):
+    """Tables that processes share, with their clock; `prefix` is how the tables' names begin."""
+
+    prefix: str
+
+    def clock(self) -> float:
+        """Seconds since the epoch."""
+
+    def transaction(self) -> AbstractContextManager[Statements]:
+        """A transaction that is alone."""
 
 
 class NotSentError(QuotaError):
@@ -143,22 +168,28 @@ class Reservation:
 
 
 class Ledger:
-    """The file that all processes share.
+    """What all processes share.
 
     Args:
-        file: SQLite file, made when needed; None: a ledger of this object's own, in memory.
+        kept: SQLite file, made when needed; None: a ledger of this object's own, in memory; or tables elsewhere, which
+            have a clock of their own.
         clock: Seconds since the epoch.
         stop: Set when the run is asked to end.
     """
 
     def __init__(
         self,
-        file: Path | None = None,
+        kept: Path | LedgerStore | None = None,
         clock: Callable[[], float] = time.time,
         stop: threading.Event | None = None,
     ) -> None:
-        self.clock = clock
-        self.transaction = LedgerFile(file, _SCHEMA, stop).transaction
+        self.transaction: Callable[[], AbstractContextManager[Statements]]
+        if kept is None or isinstance(kept, Path):
+            self.clock, prefix = clock, ""
+            self.transaction = LedgerFile(kept, LEDGER_SCHEMA.format(prefix=prefix), stop).transaction
+        else:
+            self.clock, self.transaction, prefix = kept.clock, kept.transaction, kept.prefix
+        self.counted, self.told = f"{prefix}counted", f"{prefix}told"
 
     def account(self, base_url: str, project_id: str, api: str, hourly_limit: int | None = None) -> "Account":
         """The account of one project's "query" or "export" API at the host of a URL.
@@ -173,6 +204,7 @@ class Account:
 
     def __init__(self, ledger: Ledger, name: str, hourly_limit: int | None = None) -> None:
         self._ledger = ledger
+        self._counted, self._told_table = ledger.counted, ledger.told
         self._name = name
         self._hourly_limit = hourly_limit
 
@@ -193,8 +225,9 @@ class Account:
             quota = self._quota(connection)
             if not quota.may_ask:
                 raise self._too_much(what, quota, refused=self._told(connection).blocked_until > now)
-            row = connection.execute("insert into counted (account, at) values (?, ?)", [self._name, now])
-            return Reservation(self, row.lastrowid, now, session_page)
+            entry = self._new_entry(now)
+            connection.execute(self._insert, entry)
+            return Reservation(self, entry[0], now, session_page)
 
     def check_not_refused(self, what: str) -> None:
         """Stop a request that waited since it was entered, while another was refused for the hour.
@@ -234,9 +267,7 @@ class Account:
                 self._keep(connection, blocked_until=now + (limits.seconds_until_free or quota.first_wait))
             elif limits.hourly_remaining:
                 unseen = quota.left - limits.hourly_remaining
-                connection.executemany(
-                    "insert into counted (account, at) values (?, ?)", [(self._name, now)] * max(0, unseen)
-                )
+                connection.executemany(self._insert, [self._new_entry(now) for _ in range(unseen)])
 
     def block(self, seconds: float | None, *, session_page: bool) -> float:
         """The server refused a request for the hour, for so many seconds if it said so. Returns for how many.
@@ -258,24 +289,34 @@ class Account:
         """A request that was taken then succeeded: refusals before it are over."""
         with self._ledger.transaction() as connection:
             connection.execute(
-                "update told set refusals = 0 where account = ? and blocked_until <= ?", [self._name, taken_at]
+                f"update {self._told_table} set refusals = 0 where account = ? and blocked_until <= ?",
+                [self._name, taken_at],
             )
 
     def forget(self, entry: int) -> None:
         """Give a request back."""
         with self._ledger.transaction() as connection:
-            connection.execute("delete from counted where id = ?", [entry])
+            connection.execute(f"delete from {self._counted} where id = ?", [entry])
 
-    def _quota(self, connection: sqlite3.Connection) -> QuotaStatus:
+    @property
+    def _insert(self) -> str:
+        return f"insert into {self._counted} (id, account, at) values (?, ?, ?)"
+
+    def _new_entry(self, at: float) -> tuple[int, str, float]:
+        """A row; a number that the table gave out would have to be asked for in two ways."""
+        return secrets.randbits(_ID_BITS), self._name, at
+
+    def _quota(self, connection: Statements) -> QuotaStatus:
         now, told = self._ledger.clock(), self._told(connection)
         window = told.window_seconds + MARGIN_SECONDS
         # What lies too far ahead was noted by a clock that was set back.
         blocked_until = min(told.blocked_until, now + max(window, DEFAULT_WINDOW_SECONDS))
         if blocked_until < told.blocked_until:
             self._keep(connection, blocked_until=blocked_until)
-        connection.execute("update counted set at = ? where account = ? and at > ?", [now, self._name, now])
-        connection.execute("delete from counted where account = ? and at <= ?", [self._name, now - window])
-        rows = connection.execute("select at from counted where account = ? order by at", [self._name]).fetchall()
+        counted = self._counted
+        connection.execute(f"update {counted} set at = ? where account = ? and at > ?", [now, self._name, now])
+        connection.execute(f"delete from {counted} where account = ? and at <= ?", [self._name, now - window])
+        rows = connection.execute(f"select at from {counted} where account = ? order by at", [self._name]).fetchall()
         leaves = tuple(at + window - now for (at,) in rows)
         blocked = blocked_until - now
         limit = min((known for known in (told.hourly_limit, self._hourly_limit) if known), default=DEFAULT_LIMIT)
@@ -293,20 +334,22 @@ class Account:
             seconds_until_free=leaves,
         )
 
-    def _told(self, connection: sqlite3.Connection) -> "_Told":
-        row = connection.execute(f"select {', '.join(_Told._fields)} from told where account = ?", [self._name])
+    def _told(self, connection: Statements) -> "_Told":
+        columns = ", ".join(_Told._fields)
+        row = connection.execute(f"select {columns} from {self._told_table} where account = ?", [self._name])
         told = _Told(*(row.fetchone() or ()))
         if told.hourly_limit is not None and told.limit_until >= self._ledger.clock():
             return told
         return told._replace(hourly_limit=None, window_seconds=DEFAULT_WINDOW_SECONDS)
 
-    def _session_pages_count(self, connection: sqlite3.Connection) -> bool:
+    def _session_pages_count(self, connection: Statements) -> bool:
         return self._told(connection).session_pages_until > self._ledger.clock()
 
-    def _keep(self, connection: sqlite3.Connection, **values: float) -> None:
-        connection.execute("insert or ignore into told (account) values (?)", [self._name])
+    def _keep(self, connection: Statements, **values: float) -> None:
+        table = self._told_table
+        connection.execute(f"insert into {table} (account) values (?) on conflict do nothing", [self._name])
         columns = ", ".join(f"{name} = ?" for name in values)
-        connection.execute(f"update told set {columns} where account = ?", [*values.values(), self._name])
+        connection.execute(f"update {table} set {columns} where account = ?", [*values.values(), self._name])
 
     def _too_much(self, what: str, quota: QuotaStatus, *, refused: bool) -> NotSentError:
         wait = quota.wait_for(1)

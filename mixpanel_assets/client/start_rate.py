@@ -1,4 +1,4 @@
-"""How often requests may start, such as three exports within a second, over all processes that share a file.
+"""How often requests may start, such as three exports within a second, over all processes that share the notes of it.
 
 Belongs here: spacing the starts of requests. Does not belong here: how many run at once (pools.py) and how many an hour
 allows (quota.py).
@@ -12,8 +12,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -36,7 +37,8 @@ class StartRate:
     """At most so many starts within so many seconds, by default three within one. Safe to share between threads.
 
     Args:
-        file: Where starts are written down for other processes to see; None: this process alone.
+        kept: File where starts are written down for other processes to see; None: this process alone; or a place
+            that has a clock of its own.
         clock: Wall clock in seconds, the one that processes share.
         most: Starts.
         seconds: Within these, with something on top for the jitter of both machines.
@@ -44,16 +46,15 @@ class StartRate:
 
     def __init__(
         self,
-        file: Path | None = None,
+        kept: "Path | StartNotes | None" = None,
         clock: Callable[[], float] = time.time,
         most: int = MOST_STARTS,
         seconds: float = WINDOW_SECONDS,
     ) -> None:
         self._most, self._seconds = most, seconds
-        self._file = file
-        self._clock = clock
+        self._notes = _StartsFile(kept, clock, most) if kept is None or isinstance(kept, Path) else kept
+        self._clock = self._notes.clock
         self._turn = threading.Lock()
-        self._starts: list[float] = []
 
     @contextmanager
     def turn(self, stop: threading.Event) -> Iterator[None]:
@@ -63,8 +64,8 @@ class StartRate:
             Cancelled: `stop` was set before.
             ConfigurationError: the file cannot be used.
         """
-        with self._turn, self._alone(stop):
-            starts = self._read()
+        with self._turn, self._notes.alone(stop):
+            starts = self._notes.read()
             # A clock that was set back must not make anybody wait for the future.
             waited_for = starts[-self._most] if len(starts) >= self._most else 0.0
             began = self._clock()
@@ -74,14 +75,40 @@ class StartRate:
             # A machine that is so busy that it wakes us late may let the request arrive as late.
             late = min(max(0.0, self._clock() - began - wait), _MOST_LATE_SECONDS) if wait > 0 else 0.0
             # Noted before too, for a process that is killed between.
-            self._write([*starts, self._clock() + late][-self._most :])
+            self._notes.write([*starts, self._clock() + late][-self._most :])
             try:
                 yield
             finally:
-                self._write([*starts, self._clock() + late][-self._most :])
+                self._notes.write([*starts, self._clock() + late][-self._most :])
+
+
+class StartNotes(Protocol):
+    """The last starts, where all who keep to a rate see them; read and written by whoever is alone."""
+
+    def clock(self) -> float:
+        """Seconds since the epoch."""
+
+    def alone(self, stop: threading.Event) -> AbstractContextManager[None]:
+        """A block in which nobody else starts."""
+
+    def read(self) -> list[float]:
+        """The last starts, the latest last."""
+
+    def write(self, starts: list[float]) -> None:
+        """Keep these in their place."""
+
+
+class _StartsFile:
+    """A file that processes share, or none."""
+
+    def __init__(self, file: Path | None, clock: Callable[[], float], most: int) -> None:
+        self.clock = clock
+        self._file = file
+        self._most = most
+        self._starts: list[float] = []
 
     @contextmanager
-    def _alone(self, stop: threading.Event) -> Iterator[None]:
+    def alone(self, stop: threading.Event) -> Iterator[None]:
         if self._file is None:
             yield
             return
@@ -96,7 +123,7 @@ class StartRate:
         finally:
             lock.release()
 
-    def _read(self) -> list[float]:
+    def read(self) -> list[float]:
         if self._file is None:
             return self._starts
         try:
@@ -105,9 +132,9 @@ class StartRate:
         except FileNotFoundError:
             return []
         except (ValueError, TypeError):  # A process was killed while it wrote: a moment ago, for all that is known.
-            return [self._clock()] * self._most
+            return [self.clock()] * self._most
 
-    def _write(self, starts: list[float]) -> None:
+    def write(self, starts: list[float]) -> None:
         if self._file is None:
             self._starts = starts
         else:
@@ -115,9 +142,9 @@ class StartRate:
                 private_files.write(self._file, json.dumps(starts).encode())
 
 
-def schema_starts(file: Path | None = None, clock: Callable[[], float] = time.time) -> StartRate:
+def schema_starts(kept: Path | StartNotes | None = None, clock: Callable[[], float] = time.time) -> StartRate:
     """How often the schemas of Lexicon may be asked for."""
-    return StartRate(file, clock, MOST_SCHEMA_STARTS, SCHEMA_WINDOW_SECONDS)
+    return StartRate(kept, clock, MOST_SCHEMA_STARTS, SCHEMA_WINDOW_SECONDS)
 
 
 def _acquired(lock: FileLock) -> bool:

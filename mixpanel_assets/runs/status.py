@@ -12,9 +12,9 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets import partitions, settings
-from mixpanel_assets.client.quota import LEDGER_FILE, Account, Ledger
+from mixpanel_assets.client.quota import Account
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.resources import warehouse_at
+from mixpanel_assets.resources import kept_limits, warehouse_at
 from mixpanel_assets.runs.run import step_error
 from mixpanel_assets.runs.syncs import stream_named
 from mixpanel_assets.storage.warehouse import Say, Warehouse
@@ -39,7 +39,7 @@ def status(instance: dg.DagsterInstance, say: Say) -> dict[str, Any]:
     runs = instance.get_runs(limit=_MOST_RUNS)
     return {
         **{stream.name: _stream(instance, warehouse, stream, runs) for stream in STREAMS},
-        "quota": _quota(),
+        "quota": _quota(instance),
         "duckdb": str(settings.database()),
         "dagster_home": str(settings.home()),
     }
@@ -69,7 +69,7 @@ def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:
     Raises:
         ConfigurationError: credentials are missing.
     """
-    queries, _ = _accounts()
+    queries, _ = _accounts(instance)
     last, parts = _last_materialization(instance, stream.key), stream.config.parts()
     pages = int(last["metadata"]["total_pages"]) if last else 1
     # Page 0 of what the settings name is no request.
@@ -86,9 +86,11 @@ def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_d
     Raises:
         ConfigurationError: not two dates in order, a bad `chunk_days`, or credentials are missing.
     """
-    queries, exports = _accounts()
+    queries, exports = _accounts(instance)
     plans = {
-        stream.name: plan_events(from_date, to_date, chunk_days) if stream is EVENTS else plan_pages(instance, stream)
+        stream.name: plan_events(instance, from_date, to_date, chunk_days)
+        if stream is EVENTS
+        else plan_pages(instance, stream)
         for stream in STREAMS
     }
     needed = budget(queries, sum(plan["counted_requests"] for name, plan in plans.items() if name != EVENTS.name))
@@ -101,7 +103,7 @@ def _sum(needed: Budget) -> dict[str, Any]:
     return {name: value for name, value in needed.to_dict().items() if name in names}
 
 
-def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
+def plan_events(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
     """What a sync of these days (both inclusive) would cost.
 
     Raises:
@@ -113,7 +115,7 @@ def plan_events(from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]
         raise ConfigurationError(str(error)) from None
     if to_date > partitions.today():
         raise ConfigurationError(f"{to_date} is in the future: the project's present day is {partitions.today()}")
-    _, exports = _accounts()
+    _, exports = _accounts(instance)
     needed = budget(exports, len(chunks))
     planned = _plan("events", needed, len(chunks), None, None)
     if not needed.fits:
@@ -212,10 +214,10 @@ def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     return f"see run {run.run_id} in the Dagster UI"
 
 
-def _quota() -> dict[str, Any] | None:
+def _quota(instance: dg.DagsterInstance) -> dict[str, Any] | None:
     """What is left of the hour; None without credentials, since the quota is a project's."""
     try:
-        queries, exports = _accounts()
+        queries, exports = _accounts(instance)
     except ConfigurationError:
         return None
     return {"queries": _left(queries), "exports": _left(exports)}
@@ -231,9 +233,9 @@ def _left(account: Account) -> dict[str, Any]:
     }
 
 
-def _accounts() -> tuple[Account, Account]:
+def _accounts(instance: dg.DagsterInstance) -> tuple[Account, Account]:
     project = settings.project()
-    ledger = Ledger(settings.home() / LEDGER_FILE)
+    ledger = kept_limits(instance).ledger()
     return (
         ledger.account(project.query_url, project.project_id, "query", settings.hourly_queries()),
         ledger.account(project.export_url, project.project_id, "export", settings.hourly_exports()),

@@ -10,7 +10,7 @@ from dagster._core.events import AssetObservationData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.executor.event_log import RunEventLog
+from mixpanel_assets.executor.event_log_sqlite import SqliteRunLog
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +20,7 @@ _RUN = "00000000-0000-0000-0000-000000000001"
 def test_a_watcher_is_told_while_the_run_goes_on(tmp_path: Path) -> None:
     """Red without `_wake_watchers`: the watcher waits until the log is closed."""
     web_server = SqliteEventLogStorage(str(tmp_path))
-    log = RunEventLog(str(tmp_path), _RUN)
+    log = SqliteRunLog(str(tmp_path), _RUN)
     seen = threading.Event()
     try:
         log.store_event(_step("first"))
@@ -42,7 +42,7 @@ def test_the_index_is_told_what_dagsters_own_log_tells_it(tmp_path: Path) -> Non
         _materialization("profiles", 3),
     ]
     made, plain = (SqliteEventLogStorage(str(tmp_path / name)) for name in ("own", "plain"))
-    own = RunEventLog(str(tmp_path / "own"), _RUN)
+    own = SqliteRunLog(str(tmp_path / "own"), _RUN)
     for number, entry in enumerate(entries):
         stamped = entry._replace(timestamp=float(number))
         own.store_event(stamped)

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from mixpanel_assets.executor.event_log import RunEventLog
+from mixpanel_assets.executor.event_log_sqlite import SqliteRunLog
 from mixpanel_assets.executor.slots import PoolSlots
 from mixpanel_assets_tests.executor import toy_runs
 from mixpanel_assets_tests.executor.running import (
@@ -93,7 +93,7 @@ class TestPools:
         # Two runs claim the only slot, with a pause between Dagster's look for a free slot and its taking. Red with
         # BEGIN instead of BEGIN IMMEDIATE (locked), and with Dagster's plain event log (both get the slot).
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
-        storages = [RunEventLog(f"{home}/history/runs", name) for name in ("one", "two")]
+        storages = [SqliteRunLog(f"{home}/history/runs", name) for name in ("one", "two")]
         claims: list[bool] = []
 
         def claim(name: str, storage: SqliteEventLogStorage) -> None:
