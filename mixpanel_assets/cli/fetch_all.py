@@ -1,10 +1,11 @@
 """`mp fetch all`: one stream after the other, where one that fails costs only itself."""
 # ruff: noqa: FBT002 - to Typer, a flag is a boolean parameter with a default
 
+from collections.abc import Mapping
 from typing import Any
 
 from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, days_or_last_week
-from mixpanel_assets.cli.output import Format, FormatOption, print_result, say, warn
+from mixpanel_assets.cli.output import Format, FormatOption, print_result, print_rows, say, warn
 from mixpanel_assets.cli.sync_command import (
     NoProgress,
     OnQuota,
@@ -55,5 +56,19 @@ def fetch_all(
             results[stream.name] = {**synced.sequential.to_dict(), "has_failures": bool(synced.problems)}
             for problem in synced.problems:
                 warn(f"{stream.name}: {problem}")
-    print_result(results, output)
+    if output is Format.json:
+        print_result(results, output)
+    else:
+        print_rows("stream", {name: _row(result) for name, result in results.items()})
     return 1 if any(result["has_failures"] for result in results.values()) else 0
+
+
+def _row(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stream as a row of the table."""
+    named = {name: result.get(name) for name in ("table", "rows", "duration_seconds")}
+    return {
+        **named,
+        "all came": "no" if result["has_failures"] else "yes",
+        "days": " to ".join(result.get("date_range") or ()) or None,
+        "error": result.get("error"),
+    }

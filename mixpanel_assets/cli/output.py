@@ -13,6 +13,8 @@ from mixpanel_assets.cli.streams import discard
 from mixpanel_assets.client.server_text import visible
 from mixpanel_assets.errors import MixpanelAssetsError
 
+_WIDEST = 10_000
+
 
 class Format(str, Enum):
     """What stdout shows."""
@@ -31,7 +33,8 @@ def print_result(result: Mapping[str, Any], output: Format) -> None:
 
 def print_rows(first: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """A table for people: a row for each name, under `first`, and a column for each of its values that is anywhere."""
-    columns = list(dict.fromkeys(name for row in rows.values() for name, value in row.items() if value is not None))
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [name for name in names if any(row.get(name) is not None for row in rows.values())]
     cells = [[name, *(_text(row.get(column)) for column in columns)] for name, row in rows.items()]
     show(_drawn([first, *columns], cells))
 
@@ -63,7 +66,8 @@ def _drawn(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     table = Table(*header, show_header=bool(header), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))  # As Text: it would read markup in a str.
-    console = Console(file=io.StringIO(), highlight=False)
+    # As wide as its widest row: a path that is cut leads nowhere, and terminals wrap lines.
+    console = Console(file=io.StringIO(), highlight=False, width=_WIDEST)
     with console.capture() as printed:
         console.print(table, end="")
     return printed.get()

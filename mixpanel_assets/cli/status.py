@@ -64,6 +64,8 @@ def plan_all(
         plans = {stream.name: planned.pop(stream.name) for stream in STREAMS}
         print_rows("stream", {name: {key: plan[key] for key in names} for name, plan in plans.items()})
     print_result(planned, output)
+    for name in planned["not_known"]:
+        say(f"{name}: no sync yet, so its pages are not known; each costs a request besides")
 
 
 @plan_app.command("profiles")

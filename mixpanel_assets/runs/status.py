@@ -81,7 +81,8 @@ def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:
 
 
 def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
-    """What a sync of each stream would cost, of events for these days, and all of them together.
+    """What a sync of each stream would cost, of events for these days, and all of them together; `not_known` are those
+    of which no sync has told yet how many pages they have, so that they cost more.
 
     Raises:
         ConfigurationError: not two dates in order, a bad `chunk_days`, or credentials are missing.
@@ -95,7 +96,18 @@ def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_d
     }
     needed = budget(queries, sum(plan["counted_requests"] for name, plan in plans.items() if name != EVENTS.name))
     of_events = budget(exports, plans[EVENTS.name]["counted_requests"])
-    return {**plans, "queries": _sum(needed), "exports": _sum(of_events), "fits": needed.fits and of_events.fits}
+    return {
+        **plans,
+        "queries": _sum(needed),
+        "exports": _sum(of_events),
+        "fits": needed.fits and of_events.fits,
+        "not_known": [each.name for each in STREAMS if plans[each.name]["requests"] is None and _counts(each, queries)],
+    }
+
+
+def _counts(stream: Stream, queries: Account) -> bool:
+    """Whether a page after the first counts against the hour."""
+    return stream.counted is not None and stream.counted(2, queries) > stream.counted(1, queries)
 
 
 def _sum(needed: Budget) -> dict[str, Any]:

@@ -266,6 +266,9 @@ def test_all_streams_are_fetched_and_one_that_fails_costs_only_itself(mp: Mp, sa
     assert failed == {"profiles", "cohort_members"}
     assert mp.result["events"]["rows"] > 0
     assert mp.err.count("Error: profiles: page 0: the project's plan has no Query API (402)") == 1
+    assert mp("fetch", "all", "--from", "2026-01-01", "--to", "2026-01-01", "--no-progress", "--format", "table") == 1
+    assert re.search(r"^events +mixpanel.events +\d+ +\S+ +yes +2026-01-01 to 2026-01-01", mp.out, re.MULTILINE)
+    assert re.search(r"^profiles .* no .*has no Query API", mp.out, re.MULTILINE)
     sandbox.faults.clear()
     assert mp("retry", "cohort_members") == 0
     assert mp("retry", "cohort_members") == 0

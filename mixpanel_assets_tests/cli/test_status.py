@@ -1,5 +1,6 @@
 """`mp status` and `mp plan`: what is known without asking Mixpanel."""
 
+import os
 import re
 
 import pytest
@@ -34,12 +35,17 @@ def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
     counted = [mp.result[name]["counted_requests"] for name in ("profiles", "events", "cohorts", "annotations")]
     assert counted == [1, 1, 1, 0]
     assert (mp.result["queries"]["counted_requests"], mp.result["queries"]["left"]) == (3, 59)
+    # Red when the cohorts that nobody has counted yet seem to cost nothing.
+    assert mp.result["not_known"] == ["cohort_members"]
+    assert mp.err == "cohort_members: no sync yet, so its pages are not known; each costs a request besides\n"
     assert mp("plan", "all", "--format", "table") == 0
     assert re.search(r"^annotations +- +0 +59 +True", mp.out, re.MULTILINE)
     assert mp("status", "--format", "table") == 0
     assert re.search(r"^profiles +20\S+ +45 +none +SUCCESS", mp.out, re.MULTILINE)
     assert re.search(r"^cohorts +- +- +- +-", mp.out, re.MULTILINE)
     assert "quota: queries: left" in mp.out
+    # Red at the width of a terminal, of which there is none: the path was cut.
+    assert f"{os.environ['DAGSTER_HOME']}{os.sep}mixpanel_data.duckdb" in mp.out
     assert sandbox.journal.requests == [], "nothing was asked of Mixpanel"
 
 
