@@ -11,8 +11,8 @@ Data flows one way, from left to right:
 Coming in: client/ sends requests and knows no stream. streams/ has a folder for each kind of data: what is asked for,
 what a good answer is, its staged files, its table, its ops and checks. Waiting and landing: storage/ has files that are
 whole or absent, and the DuckDB file with its one transaction; io_managers.py is the only writer. properties/ makes
-columns out of the JSON. executor/ runs the steps as threads; file_turns.py lets other people's among them have the
-DuckDB file.
+columns out of the JSON, identities/ finds out who is who. executor/ runs the steps as threads; file_turns.py lets other
+people's among them have the DuckDB file.
 
 Wiring: definitions.py is what Dagster loads, component.py the same as YAML; they are made of resources.py, jobs.py,
 schedules.py, sensors.py and others with Dagster's names. projects.py is how several Mixpanel projects are told apart;

@@ -13,6 +13,7 @@ from mixpanel_assets import partitions
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
 from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.executor import threaded_executor
+from mixpanel_assets.identities.assets import identities_asset
 from mixpanel_assets.io_manager_keys import HANDLES, WAREHOUSE
 from mixpanel_assets.io_managers import HandleIOManager, WarehouseIOManager
 from mixpanel_assets.jobs import history_job, jobs
@@ -137,7 +138,9 @@ def build_defs(
     synced = [_with_specs(asset, freshness, owners) for asset in (stream.asset() for stream in own)]
     names = {stream.name for stream in own}
     catalogued = [source for source in SOURCES if source.table in names]
-    derived = [_with_specs(asset, None, owners) for asset in property_assets(project, catalogued)]
+    derived = [
+        _with_specs(asset, None, owners) for asset in (*property_assets(project, catalogued), identities_asset(project))
+    ]
     standard = _resources(
         project, WarehouseResource(database=duckdb_path, data_path=data_path, read_copy=read_copy), staging_folder
     )

@@ -6,7 +6,7 @@ What is written, and how, is said by the `store` of the shape that the rows come
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -14,6 +14,8 @@ from pydantic import Field, PrivateAttr
 from mixpanel_assets import private_files
 from mixpanel_assets.database_address import database_address
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.identities import store as identities
+from mixpanel_assets.identities.publish import IdentitiesOrder
 from mixpanel_assets.properties import store as properties
 from mixpanel_assets.properties.first_views import ensure_views
 from mixpanel_assets.properties.former_groups import take_over
@@ -28,6 +30,9 @@ from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
 if TYPE_CHECKING:
     import duckdb
+
+
+_Storable: TypeAlias = StagedSnapshot | StagedEvents | CatalogueOrder | IdentitiesOrder
 
 
 class WarehouseIOManager(dg.ConfigurableIOManager):
@@ -46,7 +51,7 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         if self.database:  # Refused before the first request, not when its rows are to be stored.
             database_address("database", self.database, "data_path", self.data_path)
 
-    def handle_output(self, context: dg.OutputContext, obj: StagedSnapshot | StagedEvents | CatalogueOrder) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: _Storable) -> None:
         warehouse = self._warehouse(context.log.warning, obj.schema)
         try:
             with warehouse.transaction() as connection:
@@ -60,7 +65,7 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
             context.log.warning(moved)
         table = f"{obj.schema}.{obj.table}"
         context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", "dagster/table_name": table})
-        if isinstance(obj, CatalogueOrder):
+        if isinstance(obj, (CatalogueOrder, IdentitiesOrder)):
             return
         obj.drop()
         source = next((source for source in SOURCES if source.table == obj.table), None)
@@ -76,13 +81,15 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
     def _store(
         self,
         connection: "duckdb.DuckDBPyConnection",
-        obj: StagedSnapshot | StagedEvents | CatalogueOrder,
+        obj: _Storable,
         log: dg.DagsterLogManager,
     ) -> Mapping[str, Any]:
         if isinstance(obj, StagedSnapshot):
             return snapshots.store(connection, obj, log, self.preview_rows)
         if isinstance(obj, StagedEvents):
             return events.store(connection, obj, log)
+        if isinstance(obj, IdentitiesOrder):
+            return identities.store(connection, obj, log)
         return properties.store(connection, obj, log)
 
 

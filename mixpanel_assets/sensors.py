@@ -13,6 +13,7 @@ import dagster as dg
 from mixpanel_assets.active_runs import active_run, is_sync_of
 from mixpanel_assets.errors import MixpanelAssetsError
 from mixpanel_assets.executor.run_locks import fail_dead_runs
+from mixpanel_assets.identities.publish import VIEW
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.properties.sources import SOURCES, Source
 from mixpanel_assets.resources import ProjectResources
@@ -79,10 +80,10 @@ def properties_sensor(project: CopiedProject, sources: Collection[Source] = SOUR
     """
     return dg.AutomationConditionSensorDefinition(
         project.called("properties_sensor"),
-        target=dg.AssetSelection.assets(*(project.key(source.catalogue) for source in sources)),
+        target=dg.AssetSelection.assets(*(project.key(source.catalogue) for source in sources), project.key(VIEW)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
-        description="Brings the catalogue of properties and the typed views up to date after each sync.",
+        description="Brings what is made of tables up to date after each sync: properties, typed views, identities.",
     )
 
 

@@ -74,7 +74,7 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source, memory_mb: int
         raise WarehouseError(f"there is no table {table} yet: materialize the asset {source.table} first")
     bound_memory(connection, memory_mb)
     _create_tables(connection, source)
-    counting.count_days(connection, source) if source.by_event else counting.count_rows(connection, source)
+    counting.count_days(connection) if source.by_event else counting.count_rows(connection, source)
     name_columns(connection, source.owner, _unnamed(connection, source), taken=(*source.columns, "properties"))
     _catalogue_anew(connection, source)
     drift = _drift(connection, source)
