@@ -12,6 +12,7 @@ import dagster as dg
 import duckdb
 
 from mixpanel_assets.client.server_text import visible
+from mixpanel_assets.properties.descriptions import described_columns
 from mixpanel_assets.properties.publish import Catalogued, CatalogueOrder, publish
 from mixpanel_assets.properties.sources import GROUPS, Source
 from mixpanel_assets.reports import markdown
@@ -28,7 +29,11 @@ def store(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, log: dg.
         f"{order.schema}.{order.source.catalogue}: {len(drift.new)} new properties, {len(drift.gone)} gone, "
         f"{len(drift.retyped)} retyped; views: {', '.join(catalogued.views[:MOST_NAMES])}"
     )
-    return {**_metadata(catalogued), "properties": dg.MetadataValue.md(_table(connection, order.source))}
+    return {
+        **_metadata(catalogued),
+        "properties": dg.MetadataValue.md(_table(connection, order.source)),
+        **_described(connection, order.source),
+    }
 
 
 def _metadata(catalogued: Catalogued) -> dict[str, Any]:
@@ -41,6 +46,15 @@ def _metadata(catalogued: Catalogued) -> dict[str, Any]:
         "gone_properties": dg.MetadataValue.json(list(map(visible, drift.gone[:MOST_NAMES]))),
         "retyped_properties": dg.MetadataValue.json(retyped[:MOST_NAMES]),
     }
+
+
+def _described(connection: duckdb.DuckDBPyConnection, source: Source) -> dict[str, Any]:
+    """The columns of the typed view that Lexicon describes, under the view's name; nothing where none is."""
+    columns = [
+        dg.TableColumn(column, column_type, f"{markdown.code(name)}: {markdown.code(description)}")
+        for column, column_type, name, description in described_columns(connection, source)
+    ]
+    return {source.view: dg.MetadataValue.table_schema(dg.TableSchema(columns))} if columns else {}
 
 
 def _table(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
