@@ -110,7 +110,7 @@ def fetch_events(
     *,
     parallel: bool = False,
     max_workers: int | None = None,
-    chunk_days: int = 7,
+    chunk_days: int | None = None,
     events: Sequence[str] | None = None,
     where: str | None = None,
     limit: int | None = None,
@@ -128,7 +128,7 @@ def fetch_events(
         to_date: Last day, included.
         parallel: Fetch several chunks at a time; the table is the same either way.
         max_workers: Chunks at a time, 1 to 20 (default 10); more are capped with a warning.
-        chunk_days: Days per request, 1 to 100.
+        chunk_days: Days per request, 1 to 100 (default: 7, or as many as make ten requests of the range).
         events: Only events of these names.
         where: Filter expression, such as `properties["plan"] == "pro"`.
         limit: A sample: at most so many events, 1 to 100,000, asked for with one request. They go into the table

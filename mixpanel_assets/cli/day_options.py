@@ -19,6 +19,12 @@ ToDate = Annotated[
 LastDays = Annotated[
     str | None, typer.Option("--last", metavar="DAYS", help="Instead of both: so many days up to today, e.g. 7d.")
 ]
+ChunkDays = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=100, help="Days per request (default: 7, or as many as make ten requests).", show_default=False
+    ),
+]
 _DAYS = re.compile(r"([0-9]{1,5})d?")
 _BACK = {"today": 0, "yesterday": 1}
 

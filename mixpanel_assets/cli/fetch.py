@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mixpanel_assets import settings
-from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range
+from mixpanel_assets.cli.day_options import ChunkDays, FromDate, LastDays, ToDate, day_range
 from mixpanel_assets.cli.output import say
 from mixpanel_assets.cli.sync_command import AT_ONCE, GUARD, QUOTA, stream_command
 from mixpanel_assets.errors import ConfigurationError
@@ -16,7 +16,6 @@ from mixpanel_assets.errors import ConfigurationError
 fetch_app = typer.Typer(help="Copy profiles, events and lists into DuckDB.", no_args_is_help=True)
 retry_app = typer.Typer(help="Fetch again what failed last time, and nothing else.", no_args_is_help=True)
 
-ChunkDays = Annotated[int, typer.Option(min=1, max=100, help="Days per request.")]
 Where = Annotated[str | None, typer.Option("--where", "-w", help='Filter, e.g. \'properties["plan"] == "pro"\'.')]
 
 
@@ -97,7 +96,7 @@ def fetch_events(
     from_date: FromDate = None,
     to_date: ToDate = None,
     last: LastDays = None,
-    chunk_days: ChunkDays = 7,
+    chunk_days: ChunkDays = None,
     events: Annotated[
         list[str] | None,
         typer.Option("--events", "-e", help='Only these events: repeated, or a JSON list: ["Sign up", "Log in"].'),
@@ -125,7 +124,7 @@ def fetch_events(
 
 @stream_command(retry_app, "events", AT_ONCE, GUARD, QUOTA, units="chunks", retry=True)
 def retry_events(
-    chunk_days: ChunkDays = 7,
+    chunk_days: ChunkDays = None,
     times: Times = None,
 ) -> dict[str, Any] | None:
     """Fetch the days of events that failed and have not come since."""

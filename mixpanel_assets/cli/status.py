@@ -1,11 +1,11 @@
 """`mp status` and `mp plan`: what is known without asking Mixpanel."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from mixpanel_assets.cli.day_options import FromDate, LastDays, ToDate, day_range, days_or_last_week
+from mixpanel_assets.cli.day_options import ChunkDays, FromDate, LastDays, ToDate, day_range, days_or_last_week
 from mixpanel_assets.cli.output import Format, FormatOption, print_result, print_rows, say, warn
 from mixpanel_assets.process_setup import set_up_process
 
@@ -48,7 +48,7 @@ def plan_all(
     from_date: FromDate = None,
     to_date: ToDate = None,
     last: LastDays = None,
-    chunk_days: Annotated[int, typer.Option(min=1, max=100, help="Days of events per request.")] = 7,
+    chunk_days: ChunkDays = None,
     output: FormatOption = Format.json,
 ) -> None:
     """Requests that a sync of each stream needs, and all of them together; of events the last week, or these days."""
@@ -109,7 +109,7 @@ def plan_events(
     from_date: FromDate = None,
     to_date: ToDate = None,
     last: LastDays = None,
-    chunk_days: Annotated[int, typer.Option(min=1, max=100, help="Days per request.")] = 7,
+    chunk_days: ChunkDays = None,
     output: FormatOption = Format.json,
 ) -> None:
     """Requests that a sync of these days needs and that are left; asks Mixpanel nothing.

@@ -20,7 +20,7 @@ from mixpanel_assets.runs.syncs import stream_named
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets.streams.budgets import Budget, budget
-from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, days_per_request, ranges_of, split_date_range
 from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.events.owed import owed_days
 from mixpanel_assets.streams.owed import NoRecordError
@@ -80,7 +80,7 @@ def plan_pages(instance: dg.DagsterInstance, stream: Stream) -> dict[str, Any]:
     return _plan(stream.name, needed, requests, last["metadata"]["duration_seconds"], last["at"])
 
 
-def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
+def plan_all(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int | None) -> dict[str, Any]:
     """What a sync of each stream would cost, of events for these days, and all of them together; `not_known` are those
     of which no sync has told yet how many pages they have, so that they cost more.
 
@@ -115,14 +115,15 @@ def _sum(needed: Budget) -> dict[str, Any]:
     return {name: value for name, value in needed.to_dict().items() if name in names}
 
 
-def plan_events(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int) -> dict[str, Any]:
+def plan_events(instance: dg.DagsterInstance, from_date: str, to_date: str, chunk_days: int | None) -> dict[str, Any]:
     """What a sync of these days (both inclusive) would cost.
 
     Raises:
         ConfigurationError: not two dates in order, a bad `chunk_days`, or credentials are missing.
     """
     try:
-        chunks = split_date_range(from_date, to_date, chunk_days)
+        days = days_between(from_date, to_date)
+        chunks = split_date_range(from_date, to_date, days_per_request(chunk_days, len(days)))
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     if to_date > partitions.today():
@@ -131,7 +132,7 @@ def plan_events(instance: dg.DagsterInstance, from_date: str, to_date: str, chun
     needed = budget(exports, len(chunks))
     planned = _plan("events", needed, len(chunks), None, None)
     if not needed.fits:
-        planned["chunk_days_that_fit"] = _chunk_days_that_fit(len(days_between(from_date, to_date)), exports)
+        planned["chunk_days_that_fit"] = _chunk_days_that_fit(len(days), exports)
     return planned
 
 

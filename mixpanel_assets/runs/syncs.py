@@ -30,7 +30,7 @@ from mixpanel_assets.results import (
 from mixpanel_assets.runs.instances import open_instance, prepare_home
 from mixpanel_assets.runs.run import Metadata, RunOrder, RunReport, run_asset
 from mixpanel_assets.streams.all import STREAMS
-from mixpanel_assets.streams.days import split_date_range
+from mixpanel_assets.streams.days import days_per_request, split_date_range
 from mixpanel_assets.streams.stream import Stream
 
 # How a setting is read: as its type says, or as something that its type cannot say.
@@ -177,7 +177,7 @@ def sync(
         ConfigurationError: the days cannot be synced.
         MixpanelAssetsError: nothing was stored.
     """
-    tags = {} if days is None else event_days(*days, config.get("chunk_days", 7))
+    tags = {} if days is None else event_days(*days, config.get("chunk_days"))
     order = RunOrder(stream.key, config, workers, tags, log_level)
     report, seconds = _timed_run(order, instance, _Progress(watcher), watcher, stream.pool)
     stored, stored_at = _stored(report)
@@ -213,14 +213,14 @@ def _result(
     )
 
 
-def event_days(from_date: str, to_date: str, chunk_days: int) -> dict[str, str]:
+def event_days(from_date: str, to_date: str, chunk_days: int | None) -> dict[str, str]:
     """The run's tags that choose these days, both inclusive.
 
     Raises:
         ConfigurationError: not two dates in order, in the future, before the first partition, or a bad `chunk_days`.
     """
     try:
-        split_date_range(from_date, to_date, chunk_days)
+        split_date_range(from_date, to_date, days_per_request(chunk_days, 1))
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     today, first = partitions.today(), settings.events_start_date().isoformat()

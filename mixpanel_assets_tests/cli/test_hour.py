@@ -109,6 +109,8 @@ def test_a_plan_that_does_not_fit_says_what_would(mp: Mp, sandbox: Sandbox) -> N
     assert mp.result["fits"]
     assert mp(*years, "18") == 0
     assert not mp.result["fits"]
+    assert mp(*years[:-1]) == 0
+    assert (mp.result["requests"], mp.result["fits"]) == (11, True), "chosen by itself"
     assert mp("plan", "events", "--from", "1990-01-01", "--to", "2025-12-31") == 0
     assert mp.result["chunk_days_that_fit"] is None
     assert "ask for fewer days" in mp.err

@@ -27,7 +27,7 @@ def test_status_and_plan_tell_what_is_known(mp: Mp, sandbox: Sandbox) -> None:
     assert mp("plan", "profiles") == 0
     assert (mp.result["requests"], mp.result["counted_requests"], mp.result["left"]) == (5, 1, 59)
     assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31") == 0
-    assert (mp.result["requests"], mp.result["left"], mp.result["fits"]) == (53, 57, True)
+    assert (mp.result["requests"], mp.result["left"], mp.result["fits"]) == (10, 57, True)
     assert mp("plan", "events", "--from", "2025-01-01", "--to", "2025-12-31", "--chunk-days", "5") == 0
     assert (mp.result["requests"], mp.result["fits"]) == (73, False)
     assert mp.result["wait_seconds"] > 3000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_assets.streams.days import days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.days import days_between, days_per_request, ranges_of, split_date_range
 
 pytestmark = pytest.mark.unit
 
@@ -36,6 +36,13 @@ class TestDateRanges:
         ranges = ranges_of(day.isoformat() for day in days)
         assert [day for pair in ranges for day in days_between(*pair)] == sorted(day.isoformat() for day in days)
         assert len(ranges) == sum(day - datetime.timedelta(days=1) not in days for day in days)
+
+    @pytest.mark.parametrize(
+        ("days", "per_request"), [(1, 7), (7, 7), (70, 7), (71, 8), (90, 9), (365, 37), (1000, 100), (5000, 100)]
+    )
+    def test_a_range_is_ten_requests_unless_they_are_chosen(self, days: int, per_request: int) -> None:
+        assert days_per_request(None, days) == per_request
+        assert days_per_request(3, days) == 3
 
     @pytest.mark.parametrize(
         ("first", "last", "chunk_days", "words"),

@@ -15,7 +15,7 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.client.served_days import Edge, EdgeRefusedError, ServedDays, Unserved, narrower, shifted
 from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
-from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, ranges_of, split_date_range
+from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, days_per_request, ranges_of, split_date_range
 from mixpanel_assets.streams.events.columns import write_columns
 from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.lines import straighten
@@ -116,8 +116,8 @@ class ChunkResult:
         return next((part.error for part in self.ranges if part.error is not None), None)
 
 
-def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
-    """The chunks that tile the days, each day under its query.
+def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int | None) -> list[Chunk]:
+    """The chunks that tile the days, each day under its query; see `days_per_request` for chunk_days.
 
     Raises:
         ValueError: chunk_days is out of bounds; in one line.
@@ -126,7 +126,7 @@ def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int) -> list[Chunk]:
         Chunk(first, last, query)
         for query in dict.fromkeys(days.values())
         for from_date, to_date in ranges_of(day for day in days if days[day] == query)
-        for first, last in split_date_range(from_date, to_date, chunk_days)
+        for first, last in split_date_range(from_date, to_date, days_per_request(chunk_days, len(days)))
     ]
     return sorted(chunks, key=lambda chunk: chunk.from_date)
 

@@ -13,7 +13,13 @@ from mixpanel_assets.streams.settings import PropertiesConfig, check_fraction
 class EventsConfig(PropertiesConfig):
     """Settings of one events sync. The days are the partitions that are materialized."""
 
-    chunk_days: int = Field(default=7, description="Days per request, 1 to 100; with a limit all days are one request.")
+    chunk_days: int | None = Field(
+        default=None,
+        description=(
+            "Days per request, 1 to 100 (default: 7, or as many as make ten requests of the range); with a limit all "
+            "days are one request."
+        ),
+    )
     events: list[str] | None = Field(default=None, description="Only events of these names (default: all).")
     where: str | None = Field(default=None, description='Filter expression, e.g. properties["plan"] == "pro".')
     limit: int | None = Field(
