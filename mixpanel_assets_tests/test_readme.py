@@ -27,6 +27,7 @@ import pytest
 
 from mixpanel_assets.alerts import FailedRun
 from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.streams.all import STREAMS
 from mixpanel_assets_tests.dagster_dev import in_session
 
 pytestmark = pytest.mark.process
@@ -139,6 +140,14 @@ def test_recipes_are_parts_of_the_sample_project() -> None:
     assert len(recipes) == 3
     for recipe in recipes:
         assert any(recipe in part for part in parts), recipe
+
+
+def test_every_setting_of_a_stream_is_told() -> None:
+    """Red when a stream gets a setting that README's tables do not have."""
+    tables = (ROOT / "README.md").read_text().partition("Per sync, in the launchpad")[2].partition("The pools hold")[0]
+    settings = {name for stream in STREAMS for name in stream.config.model_fields}
+    # It only says where groups went.
+    assert [name for name in sorted(settings - {"data_group_id"}) if f"`{name}`" not in tables] == []
 
 
 def test_ci_runs_the_two_commands() -> None:
