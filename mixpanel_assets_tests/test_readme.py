@@ -129,7 +129,10 @@ def without_placeholders(script: str) -> str:
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
-    known = {("sh", kind) for kind in ("", "demo", "test", "serve", "benchmark")} | {("python", ""), ("sql", "sql")}
+    known = {("sh", kind) for kind in ("", "demo", "test", "serve", "host", "benchmark")} | {
+        ("python", ""),
+        ("sql", "sql"),
+    }
     others = {(block.language, block.kind) for block in BLOCKS} - known
     assert others <= {("text", ""), ("yaml", ""), *((language, "recipe") for language in ("python", "yaml", "sql"))}
 
