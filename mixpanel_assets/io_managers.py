@@ -5,15 +5,15 @@ What is written, and how, is said by the `store` of the shape that the rows come
 
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mixpanel_assets import private_files
 from mixpanel_assets.database_address import database_address
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.executor.endings import once_succeeded
 from mixpanel_assets.identities import store as identities
 from mixpanel_assets.identities.publish import IdentitiesOrder
 from mixpanel_assets.properties import store as properties
@@ -30,6 +30,8 @@ from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
 if TYPE_CHECKING:
     import duckdb
+
+HANDLES_FOLDER = "handles"
 
 
 _Storable: TypeAlias = StagedSnapshot | StagedEvents | CatalogueOrder | IdentitiesOrder
@@ -54,9 +56,9 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: _Storable) -> None:
         warehouse = self._warehouse(context.log.warning, obj.schema)
         try:
-            with warehouse.transaction() as connection:
+            with _on_this_machine(obj) as here, warehouse.transaction() as connection:
                 moved = take_over(connection)
-                metadata = self._store(connection, obj, context.log)
+                metadata = self._store(connection, here, context.log)
         except MixpanelAssetsError as error:
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))
@@ -93,40 +95,52 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         return properties.store(connection, obj, log)
 
 
+def _on_this_machine(obj: _Storable) -> AbstractContextManager[_Storable]:
+    """What is to be stored, with its files where DuckDB reads them, until the end of the block."""
+    return obj.local() if isinstance(obj, StagedSnapshot | StagedEvents) else nullcontext(obj)
+
+
 class HandleIOManager(dg.ConfigurableIOManager):
     """Keeps what ops hand on (plans, page results) in memory, and as files for a re-execution in another process.
 
-    Dagster's own keeps them for ever and logs each read and write, some 5 ms apiece; these lie in the staging folder,
-    go when their run is over and another one begins, and say nothing.
+    Dagster's own keeps them for ever and logs each read and write, some 5 ms apiece; these lie where fetched pages do,
+    say nothing, and go when their run has succeeded; those of a run that failed, or of another executor than ours, when
+    the next one begins.
     """
 
     staging: dg.ResourceDependency[StagingResource]
-    _memory: dict[Path, Any] = PrivateAttr(default_factory=dict)
+    _memory: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        if context.run is not None:
+            folder = f"{HANDLES_FOLDER}/{context.run.run_id}"
+            once_succeeded(context.run.run_id, lambda: self.staging.place().delete_folder(folder))
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        file = self._file(context)
-        private_files.make_folder(file.parent)
-        private_files.write(file, pickle.dumps(obj))
-        self._memory[file] = obj
+        key = _key(context)
+        self.staging.place().put(key, pickle.dumps(obj))
+        self._memory[key] = obj
 
     def load_input(self, context: dg.InputContext) -> Any:
         if context.upstream_output is None:
             raise ValueError("a handle has no upstream output")
-        file = self._file(context.upstream_output)
-        if file not in self._memory:
-            try:
-                self._memory[file] = pickle.loads(file.read_bytes())
-            except FileNotFoundError:
+        key = _key(context.upstream_output)
+        if key not in self._memory:
+            content = self.staging.place().get(key)
+            if content is None:
                 raise MixpanelAssetsError(
                     "what the earlier run left was deleted when a later one began: materialize anew instead of from "
                     "the failure"
-                ) from None
+                )
+            try:
+                self._memory[key] = pickle.loads(content)
             except (ImportError, AttributeError, pickle.UnpicklingError, EOFError):
                 raise MixpanelAssetsError(
                     "what the earlier run left is of another version of mixpanel_assets: materialize anew instead of "
                     "from the failure"
                 ) from None
-        return self._memory[file]
+        return self._memory[key]
 
-    def _file(self, context: dg.OutputContext) -> Path:
-        return self.staging.root / "handles" / Path(*context.get_identifier())
+
+def _key(context: dg.OutputContext) -> str:
+    return "/".join([HANDLES_FOLDER, *context.get_identifier()])

@@ -43,7 +43,7 @@ def history_job(project: CopiedProject, executor: dg.ExecutorDefinition) -> dg.J
     def delete(context: dg.OpExecutionContext) -> None:
         own = ProjectResources(context.resources, project)
         own.history.delete_old_runs(context, project)
-        delete_leftovers(context.instance, own.staging.root)
+        delete_leftovers(context.instance, own.staging.place())
 
     return dg.GraphDefinition(name=name, node_defs=[delete]).to_job(
         executor_def=executor,

@@ -7,16 +7,14 @@ A run that failed or was killed may be executed again from its failure; that is 
 wait for the next run of the same kind. A snapshot whose failed pages are owed stays as long as they are.
 """
 
-import shutil
 import time
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mixpanel_assets.executor.run_locks import fail_dead_runs
-from mixpanel_assets.storage.staging import claimants, staged_folders, sweep
+from mixpanel_assets.storage.staging import StagedFolder, Staging
 
 # A run of another instance that uses the same folder: nothing tells whether it is over.
 _UNKNOWN_IDLE_SECONDS = 24 * 3600
@@ -28,38 +26,35 @@ def ended_runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> list[s
 
 
 def delete_leftovers(
-    instance: dg.DagsterInstance, root: Path, stream: str | None = None, owed: Collection[str] = ()
+    instance: dg.DagsterInstance, staging: Staging, stream: str | None = None, owed: Collection[str] = ()
 ) -> None:
     """Delete what is left of runs that are over.
 
     Args:
         instance: Knows the runs.
-        root: The staging folder.
+        staging: Where the files are.
         stream: Whose snapshots are looked at, in a sync of a stream in pages; None: no snapshot goes.
         owed: Its snapshots that failed pages are owed to.
     """
-    sweep(root)
-    events, handles = list(root.glob("events/*")), list(root.glob("handles/*"))
-    snapshots = {folder: claimants(folder) for folder in _snapshots(root)}
-    claimed_by = {run_id for claimed in snapshots.values() for run_id in claimed}
+    folders = staging.sweep()
+    events = [folder for folder in folders if folder.stream == "events"]
+    handles = [folder for folder in folders if folder.stream == "handles"]
+    claims = {folder: staging.claimants(folder.key) for folder in folders if folder not in (*events, *handles)}
+    claimed_by = {run_id for claimed in claims.values() for run_id in claimed}
     runs = _Runs(instance, {*claimed_by, *(folder.name for folder in (*events, *handles))})
-    for folder, claimed in list(snapshots.items()):
-        if folder.parent.name == stream and folder.name not in owed and runs.have_left(folder, claimed):
-            _delete(folder)
-            del snapshots[folder]
-    for folder in events:
+    for folder, claimed in list(claims.items()):
+        if folder.stream == stream and folder.name not in owed and runs.have_left(folder, claimed):
+            staging.delete_folder(folder.key)
+            del claims[folder]
+    for folder in list(events):
         if folder.name not in runs.known and runs.have_left(folder, [folder.name]):
-            _delete(folder)
+            staging.delete_folder(folder.key)
+            events.remove(folder)
     # With its files a run can be executed again, and only with them.
-    staged = {folder.name for folder in events if folder.exists()}.union(*snapshots.values())
+    staged = {folder.name for folder in events}.union(*claims.values())
     for folder in handles:
         if folder.name not in staged and runs.have_left(folder, [folder.name]):
-            _delete(folder)
-
-
-def _snapshots(root: Path) -> list[Path]:
-    """The folders of snapshots, of all streams in pages."""
-    return [folder for folder in staged_folders(root) if folder.parent.name not in ("events", "handles")]
+            staging.delete_folder(folder.key)
 
 
 class _Runs:
@@ -76,12 +71,12 @@ class _Runs:
         self.known = {run.run_id for run in runs}
         self.ended = [run.run_id for run in runs if run.is_finished and run.run_id not in used]
 
-    def have_left(self, folder: Path, claimed: Iterable[str]) -> bool:
+    def have_left(self, folder: StagedFolder, claimed: Iterable[str]) -> bool:
         """Whether all runs that work with a folder are over."""
         unknown = [run_id for run_id in claimed if run_id not in self.ended]
         if any(run_id in self.known for run_id in unknown):
             return False
-        return (bool(claimed) and not unknown) or _idle_seconds(folder) > _UNKNOWN_IDLE_SECONDS
+        return (bool(claimed) and not unknown) or time.time() - folder.touched_at > _UNKNOWN_IDLE_SECONDS
 
 
 def _used_by_runs_under_way(instance: dg.DagsterInstance) -> set[str]:
@@ -93,15 +88,3 @@ def _used_by_runs_under_way(instance: dg.DagsterInstance) -> set[str]:
             used.add(run.run_id)
             run = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
     return used
-
-
-def _idle_seconds(folder: Path) -> float:
-    try:
-        return time.time() - folder.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _delete(path: Path) -> None:
-    """What Windows does not let go now, the next run deletes."""
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ no `repr` and no instance.
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
@@ -29,7 +28,8 @@ from mixpanel_assets.stopping import stop_requested
 from mixpanel_assets.storage.duckdb_file import DuckDBFile
 from mixpanel_assets.storage.ducklake import DuckLake
 from mixpanel_assets.storage.file_name import advised, under_present_name
-from mixpanel_assets.storage.staging import PROJECTS_FOLDER
+from mixpanel_assets.storage.staging import PROJECTS_FOLDER, Staging
+from mixpanel_assets.storage.staging_places import staging_at
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 
 if TYPE_CHECKING:
@@ -158,14 +158,23 @@ def kept_limits(instance: dg.DagsterInstance | None) -> KeptLimits:
 class StagingResource(dg.ConfigurableResource["StagingResource"]):
     """Where pages wait between Mixpanel and DuckDB."""
 
-    folder: str = Field(default="", description="Folder for staged files; default: `staging` in DAGSTER_HOME.")
+    folder: str = Field(
+        default="",
+        description="Folder or bucket (`s3://...`) for staged files; default: MP_STAGING_URL, or `staging` in "
+        "DAGSTER_HOME.",
+    )
     project: str = Field(default="", description="The project of a code location whose files have a folder within it.")
 
-    @property
-    def root(self) -> Path:
-        """The folder as a path."""
-        folder = local_paths.folder("folder of staging", self.folder or str(settings.home() / "staging"))
-        return folder / PROJECTS_FOLDER / self.project if self.project else folder
+    def place(self) -> Staging:
+        """The folder or the bucket.
+
+        Raises:
+            ConfigurationError: neither a folder of this machine nor a bucket.
+        """
+        within = f"{PROJECTS_FOLDER}/{self.project}" if self.project else ""
+        if self.folder:
+            return staging_at("folder of staging", self.folder, within)
+        return staging_at("MP_STAGING_URL", settings.staging_place(), within)
 
 
 class HistoryResource(dg.ConfigurableResource["HistoryResource"]):

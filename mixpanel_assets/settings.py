@@ -211,6 +211,11 @@ def s3() -> S3Settings:
     return S3Settings(parts.netloc, parts.scheme != "http", bool(_variable("AWS_ACCESS_KEY_ID")))
 
 
+def staging_place() -> str:
+    """Where fetched pages wait: `MP_STAGING_URL`, or `staging` in DAGSTER_HOME."""
+    return _variable("MP_STAGING_URL") or str(home() / "staging")
+
+
 def read_copy_path() -> Path | None:
     """The copy of the DuckDB file that is renewed after each sync, `MP_READ_COPY`; None: no copy is made.
 

@@ -1,5 +1,6 @@
 """An S3 server on loopback, with a bucket; and how processes are told of it."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import requests
 from moto.server import ThreadedMotoServer
 
 BUCKET = "mixpanel-staging"
@@ -42,10 +44,30 @@ class Buckets:
         """Make the bucket."""
         self._client().create_bucket(Bucket=BUCKET)
 
-    def _client(self) -> Any:
+    @contextmanager
+    def guarded(self, *allowed: str) -> Iterator[dict[str, str]]:
+        """The variables of an account that may do no more than this, e.g. `s3:PutObject`, while accounts are looked
+        at: a wrong secret is refused too."""
+        iam = self._client("iam")
+        iam.create_user(UserName="guest")
+        key = iam.create_access_key(UserName="guest")["AccessKey"]
+        policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": [*allowed], "Resource": "*"}}
+        iam.put_user_policy(UserName="guest", PolicyName="guest", PolicyDocument=json.dumps(policy))
+        self._look_at_accounts(after=0)
+        try:
+            account = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+            yield {**self.environment, **account}
+        finally:
+            self._look_at_accounts(after=10**9)
+
+    def _look_at_accounts(self, after: int) -> None:
+        url = f"http://127.0.0.1:{self.port}/moto-api/reset-auth"
+        requests.post(url, data=str(after), timeout=10).raise_for_status()
+
+    def _client(self, service: str = "s3") -> Any:
         said = self.environment
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=said["AWS_ENDPOINT_URL"],
             aws_access_key_id=said["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=said["AWS_SECRET_ACCESS_KEY"],

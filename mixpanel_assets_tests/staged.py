@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.page import Page, RejectedRow, Row
@@ -38,7 +39,7 @@ def snapshot(
     query: ProfileQuery | None = None,
     began: datetime.datetime = NOON,
 ) -> Snapshot:
-    return Snapshot(folder.path.name, query or ProfileQuery(), "s", 10, total, pages, began)
+    return Snapshot(folder.id, query or ProfileQuery(), "s", 10, total, pages, began)
 
 
 def stage(folder: SnapshotFolder, pages: Iterable[Page]) -> tuple[PageResult, ...]:
@@ -57,7 +58,7 @@ def staged(
     began: datetime.datetime = NOON,
 ) -> StagedSnapshot:
     """Staged pages, ready to publish."""
-    folder = SnapshotFolder(root, PROFILE_PAGES, name)
+    folder = SnapshotFolder(LocalStaging(root), PROFILE_PAGES, name)
     results = stage(folder, pages)
     plan = snapshot(folder, len(results), query=query, began=began)
     return StagedSnapshot(PROFILE_PAGES, plan, results, (), folder, complete, total, most)

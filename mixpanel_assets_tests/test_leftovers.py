@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from mixpanel_assets.leftovers import delete_leftovers, ended_runs
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
@@ -43,7 +44,7 @@ def run_of(instance: dg.DagsterInstance, parent: str | None = None, *, ended: bo
 
 
 def snapshot_of(root: Path, name: str, *runs: str) -> Path:
-    folder = SnapshotFolder(root, PROFILE_PAGES, name)
+    folder = SnapshotFolder(LocalStaging(root), PROFILE_PAGES, name)
     for run in runs:
         folder.claim(run)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -76,9 +77,9 @@ def test_snapshots_of_ended_runs_go_and_those_of_runs_under_way_and_owed_ones_st
         snapshot_of(root, "just-begun"),
         snapshot_of(root, "of-another-instance", "unknown"),
     ]
-    delete_leftovers(instance, root)
+    delete_leftovers(instance, LocalStaging(root))
     assert gone.exists(), "only a sync of profiles knows what is owed"
-    delete_leftovers(instance, root, "profiles", ["owed"])
+    delete_leftovers(instance, LocalStaging(root), "profiles", ["owed"])
     assert not gone.exists()
     assert all(folder.exists() for folder in stay)
 
@@ -90,13 +91,13 @@ def test_what_a_run_under_way_executes_again_stays(instance: dg.DagsterInstance,
     third = run_of(instance, second, ended=False)
     snapshot, handles = snapshot_of(root, "s", first), folder_of(root, "handles", first)
     assert ended_runs(instance, [first, second, third]) == []
-    delete_leftovers(instance, root, "profiles")
+    delete_leftovers(instance, LocalStaging(root), "profiles")
     assert snapshot.exists()
     assert handles.exists()
     run = instance.get_run_by_id(third)
     assert run is not None
     instance.report_run_failed(run)
-    delete_leftovers(instance, root, "profiles")
+    delete_leftovers(instance, LocalStaging(root), "profiles")
     assert not snapshot.exists()
     assert not handles.exists()
 
@@ -106,7 +107,7 @@ def test_handles_stay_as_long_as_their_run_can_be_executed_again(instance: dg.Da
     done, fetched, under_way = (run_of(instance, ended=ended) for ended in (True, True, False))
     folder_of(root, "events", fetched)
     handles = {run: folder_of(root, "handles", run) for run in (done, fetched, under_way)}
-    delete_leftovers(instance, root)
+    delete_leftovers(instance, LocalStaging(root))
     assert [handles[run].exists() for run in (done, fetched, under_way)] == [False, True, True]
 
 
@@ -122,17 +123,17 @@ def test_what_nobody_knows_goes_after_a_day_without_a_change(instance: dg.Dagste
     probe.write_text("?")
     for path in (*folders, probe):
         left_alone_for(path, DAY_SECONDS - 60)
-    delete_leftovers(instance, root, "profiles")
+    delete_leftovers(instance, LocalStaging(root), "profiles")
     assert all(path.exists() for path in (*folders, probe))
     for path in (*folders, probe):
         left_alone_for(path, DAY_SECONDS + 60)
-    delete_leftovers(instance, root, "profiles")
+    delete_leftovers(instance, LocalStaging(root), "profiles")
     assert not any(path.exists() for path in (*folders, probe))
 
 
 def test_an_ended_run_keeps_only_whole_ranges_that_can_be_taken_over(root: Path) -> None:
     """Red when what is cut stays, and when the folder stays with nothing in it."""
-    folder = EventsFolder(root, "run")
+    folder = EventsFolder(LocalStaging(root), "run")
     kept = RangeResult("2026-01-01", "2026-01-02", "run", EventsQuery())
     with folder.new_file() as (file, stream):
         stream.write(b"events")

@@ -15,6 +15,7 @@ import pytest
 from mixpanel_assets import private_files
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.storage.duckdb_file import DuckDBFile
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
@@ -139,7 +140,7 @@ def test_folders_above_are_the_owners_too_and_those_there_stay(tmp_path: Path) -
 
 def test_a_staged_range_is_too(tmp_path: Path) -> None:
     """Red when the file keeps the mode that DuckDB gave it."""
-    folder = EventsFolder(tmp_path, "run")
+    folder = EventsFolder(LocalStaging(tmp_path), "run")
     with folder.new_file() as (file, stream), folder.new_name() as columns:
         stream.write(b'{"event":"a","properties":{"time":1}}\n')
         stream.flush()

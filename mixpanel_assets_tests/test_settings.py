@@ -88,7 +88,7 @@ def test_a_place_that_is_not_of_this_machine_is_refused(monkeypatch: pytest.Monk
         with pytest.raises(ConfigurationError, match="database begins with"):
             warehouse_at(place, print)
     with pytest.raises(ConfigurationError, match="folder of staging begins with"):
-        _ = StagingResource(folder=place).root
+        _ = StagingResource(folder=place).place()
     monkeypatch.setenv("DAGSTER_HOME", place)
     with pytest.raises(ConfigurationError, match="DAGSTER_HOME begins with"):
         settings.home()
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_refused_for_a_database(monkeypatch: pytest.MonkeyPat
             warehouse_at(str(tmp_path / name), print)
         if kind != "folder":
             with pytest.raises(ConfigurationError, match=f" is a {kind}: set folder of staging to a folder"):
-                _ = StagingResource(folder=str(tmp_path / name)).root
+                _ = StagingResource(folder=str(tmp_path / name)).place()
     with pytest.raises(ConfigurationError, match="ends like a folder: add the name of a file"):
         warehouse_at(f"{tmp_path}/new/", print)
     with pytest.raises(ConfigurationError, match="the home of nobody"):

@@ -20,6 +20,7 @@ from mixpanel_assets.executor import threaded_executor
 from mixpanel_assets.pools import POOL_LIMITS
 from mixpanel_assets.resources import MixpanelResource, StagingResource
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
+from mixpanel_assets.storage.staging import LocalStaging
 
 DAY = "2026-01-01"
 EU = dg.AssetKey(["mixpanel_eu", "profiles"])
@@ -282,7 +283,7 @@ def test_what_is_said_of_one_project_says_nothing_of_another(monkeypatch: pytest
     client.close()
     with pytest.raises(ConfigurationError, match=r"^EU_SECRET not set: export the .* MP_USERNAME and EU"):
         MixpanelResource(variables={"MP_SECRET": "EU_SECRET"}).client()
-    assert StagingResource(project="eu").root == tmp_path / "staging" / "projects" / "eu"
+    assert StagingResource(project="eu").place() == LocalStaging(tmp_path / "staging" / "projects" / "eu")
 
 
 def test_a_secret_is_nowhere_but_in_the_environment(location: Location) -> None:

@@ -29,6 +29,7 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.executor.base import Executor
 
+from mixpanel_assets.executor.endings import ended
 from mixpanel_assets.executor.event_log import run_instance
 from mixpanel_assets.executor.run_locks import RunLocks, locks_of
 from mixpanel_assets.executor.slots import PoolSlots
@@ -67,11 +68,17 @@ class ThreadedExecutor(Executor):
             make_sure = held.enter_context(locks.alive(run_id, stop)) if locks else _sure
             instance = held.enter_context(run_instance(plan_context.instance, run_id))
             held.enter_context(_imports_uncollected())
-            yield from ExecuteRunWithPlanIterable(
+            succeeded = False
+            held.callback(lambda: ended(run_id, succeeded=succeeded))
+            failed = False
+            for event in ExecuteRunWithPlanIterable(
                 execution_plan=execution_plan,
                 iterator=partial(self._run_steps, held, locks, stop, make_sure),
                 execution_context_manager=self._prepared(plan_context, execution_plan, instance),
-            )
+            ):
+                failed = failed or event.is_failure
+                yield event
+            succeeded = not failed
         yield _engine_event(plan_context, f"Ran all steps in {time.monotonic() - started:.1f} s in process")
 
     def _prepared(

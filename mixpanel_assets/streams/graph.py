@@ -7,7 +7,6 @@ small objects; rows wait in staged files. No SQL and no HTTP here, and no rules 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +17,7 @@ from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.reports import table_schemas
 from mixpanel_assets.resources import MixpanelResource, ProjectResources
 from mixpanel_assets.storage.columns import Column
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import Budget, keep_to
 from mixpanel_assets.streams.failures import one_line_errors
@@ -98,7 +98,7 @@ class Sync:
     """A run of a stream, as its steps see it."""
 
     context: dg.OpExecutionContext
-    staging: Path
+    staging: Staging
     mixpanel: MixpanelResource
 
     def client(self, on_quota: str) -> MixpanelClient:
@@ -145,7 +145,9 @@ class Steps(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def settle(self, context: dg.OpExecutionContext, staging: Path, plan: Any, fetched: Sequence[Any]) -> Sequence[Any]:
+    def settle(
+        self, context: dg.OpExecutionContext, staging: Staging, plan: Any, fetched: Sequence[Any]
+    ) -> Sequence[Any]:
         """What became of each page or chunk of the plan, in order, as `Fetched`."""
 
     def note_failed(self, context: dg.OpExecutionContext, settled: Sequence[Any]) -> None:  # noqa: B027
@@ -153,7 +155,7 @@ class Steps(ABC):
 
     @abstractmethod
     def stage(
-        self, context: dg.OpExecutionContext, staging: Path, plan: Any, settled: Sequence[Any]
+        self, context: dg.OpExecutionContext, staging: Staging, plan: Any, settled: Sequence[Any]
     ) -> tuple[Any, Mapping[str, Any]]:
         """What the IO manager is to store, and what the sync says of itself."""
 
@@ -242,7 +244,7 @@ def _op(steps: Steps, step: Step, *resources: str, online: bool) -> Mapping[str,
 
 def _sync(steps: Steps, context: dg.OpExecutionContext) -> Sync:
     own = ProjectResources(context.resources, steps.project)
-    return Sync(context, own.staging.root, own.mixpanel)
+    return Sync(context, own.staging.place(), own.mixpanel)
 
 
 def _planned_outs(steps: Steps) -> Mapping[str, Any]:
@@ -311,9 +313,9 @@ def _collect_op(steps: Steps) -> dg.OpDefinition:
 
     @dg.op(**_op(steps, steps.names.collect, "staging", online=False), out={**settled, "stored": stored})
     def collect(context: dg.OpExecutionContext, planned: Any, fetched: list[Any]) -> Iterator[dg.Output[Any]]:
-        staging = ProjectResources(context.resources, project).staging
+        place = ProjectResources(context.resources, project).staging.place()
         with one_line_errors():
-            settled = steps.settle(context, staging.root, planned, fetched)
+            settled = steps.settle(context, place, planned, fetched)
             for outcome in outcomes_of(settled):
                 if outcome.failed:
                     context.log.error(f"{MISSING}{outcome.error}")
@@ -322,7 +324,7 @@ def _collect_op(steps: Steps) -> dg.OpDefinition:
             except Exception:
                 steps.note_failed(context, settled)
                 raise
-            staged, metadata = steps.stage(context, staging.root, planned, settled)
+            staged, metadata = steps.stage(context, place, planned, settled)
             if steps.reports:
                 yield dg.Output(settled, "settled")
             yield dg.Output(staged, "stored", metadata=metadata)

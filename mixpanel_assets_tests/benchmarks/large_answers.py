@@ -12,6 +12,7 @@ from mixpanel_assets import settings
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.errors import MixpanelError
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page
@@ -37,7 +38,7 @@ def pages(client: MixpanelClient, root: Path, numbers: range) -> str:
 def page(client: MixpanelClient, root: Path, number: int, session_id: str | None) -> Page:
     """One page, staged."""
     came = fetch_page(client, ProfileQuery(), number, session_id, client.retrier(_LOG), folder=root)
-    SnapshotFolder(root, PROFILE_PAGES, "s").write_page(came, 1, ())
+    SnapshotFolder(LocalStaging(root), PROFILE_PAGES, "s").write_page(came, 1, ())
     return came
 
 

@@ -20,6 +20,7 @@ from mixpanel_assets.errors import Cancelled, FatalError, MixpanelError, Transie
 from mixpanel_assets.resources import MixpanelResource
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
 from mixpanel_assets.settings import project
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events import chunking as event_sync
 from mixpanel_assets.streams.events.chunking import Chunk, EventsPlan
 from mixpanel_assets.streams.events.fetch import save_export
@@ -119,7 +120,7 @@ class TestSilence:
         sandbox.faults = [Fault("export", fault, from_date=DAY, seconds=seconds)]
         client = client_with(attempts=5, export_read_timeout_seconds=0.5)
         plan = EventsPlan("run", (Chunk(DAY, LAST, EventsQuery()),), datetime.now(timezone.utc))
-        result = event_sync.fetch_chunk(client, tmp_path, plan.order(0), LOG)
+        result = event_sync.fetch_chunk(client, LocalStaging(tmp_path), plan.order(0), LOG)
         assert result.came, result.error
         assert [(part.from_date, part.to_date) for part in result.ranges] == [(DAY, NEXT), ("2026-01-03", LAST)]
         assert len(sandbox.journal.requests) <= 3

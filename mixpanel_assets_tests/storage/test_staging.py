@@ -12,7 +12,7 @@ import pytest
 
 from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.errors import WarehouseError
-from mixpanel_assets.storage.staging import KEEP_SECONDS, prepare, sweep
+from mixpanel_assets.storage.staging import KEEP_SECONDS, LocalStaging
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot.staged import Snapshot, SnapshotFolder
@@ -25,7 +25,7 @@ ATTEMPT = Attempt(NOON, NOON + datetime.timedelta(seconds=1), "page 3: no", 2.5)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, PROFILE_PAGES, "snapshot")
+    return SnapshotFolder(LocalStaging(tmp_path), PROFILE_PAGES, "snapshot")
 
 
 def test_a_page_is_read_back_as_it_was_written(folder: SnapshotFolder) -> None:
@@ -126,7 +126,7 @@ def test_pages_with_the_same_profiles_have_the_same_digest_of_ids(folder: Snapsh
 def test_dropped_and_lost(folder: SnapshotFolder) -> None:
     folder.write_page(page(0, {"a": None}, rejected=(rejected(1, "7"),)), 0, ())
     folder.drop_page(0)
-    assert list(folder.path.iterdir()) == []
+    assert list(folder.path.glob("*")) == []
     folder.drop_page(0)
     assert not folder.is_lost()
     folder.mark_lost()
@@ -136,8 +136,8 @@ def test_dropped_and_lost(folder: SnapshotFolder) -> None:
 def test_a_place_that_cannot_be_written_is_refused_before_any_page_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WarehouseError, match=r"cannot stage in .*; free space or choose another DAGSTER_HOME"):
-        prepare(tmp_path / "file" / "profiles")
-    prepare(tmp_path / "new" / "staging" / "profiles")
+        LocalStaging(tmp_path / "file").prepare("profiles")
+    LocalStaging(tmp_path / "new" / "staging").prepare("profiles")
     assert list((tmp_path / "new" / "staging" / "profiles").iterdir()) == []
 
 
@@ -148,12 +148,13 @@ def test_only_the_user_who_syncs_may_read_profiles(folder: SnapshotFolder) -> No
 
 
 def test_old_folders_are_swept_and_others_stay(tmp_path: Path) -> None:
-    old, young = SnapshotFolder(tmp_path, PROFILE_PAGES, "old"), SnapshotFolder(tmp_path, PROFILE_PAGES, "young")
+    place = LocalStaging(tmp_path)
+    old, young = (SnapshotFolder(place, PROFILE_PAGES, name) for name in ("old", "young"))
     for folder in (old, young):
         folder.write_page(page(0, {"a": None}), 0, ())
     past = time.time() - KEEP_SECONDS - 60
     os.utime(old.path, (past, past))
-    sweep(tmp_path)
+    place.sweep()
     assert not old.path.exists()
     assert young.read_page(0) is not None
-    sweep(tmp_path / "nowhere")
+    LocalStaging(tmp_path / "nowhere").sweep()

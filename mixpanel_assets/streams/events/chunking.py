@@ -8,13 +8,13 @@ import datetime
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from mixpanel_assets.client.answer import TooSlowError
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.client.served_days import Edge, EdgeRefusedError, ServedDays, Unserved, narrower, shifted
 from mixpanel_assets.errors import FatalError, MixpanelError, WarehouseError, kind_of
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, days_per_request, ranges_of, split_date_range
 from mixpanel_assets.streams.events.columns import write_columns
 from mixpanel_assets.streams.events.fetch import save_export
@@ -131,9 +131,9 @@ def chunks_of(days: Mapping[str, EventsQuery], chunk_days: int | None) -> list[C
     return sorted(chunks, key=lambda chunk: chunk.from_date)
 
 
-def fetch_chunk(client: MixpanelClient, staging_root: Path, order: ChunkOrder, log: logging.Logger) -> ChunkResult:
+def fetch_chunk(client: MixpanelClient, staging: Staging, order: ChunkOrder, log: logging.Logger) -> ChunkResult:
     """Fetch one chunk into its folder, unless it lies there already."""
-    folder = EventsFolder(staging_root, order.folder)
+    folder = EventsFolder(staging, order.folder)
     staged = folder.staged(order.wanted)
     if staged:
         return ChunkResult(order.index, (staged,))
@@ -152,14 +152,14 @@ def sample_of(days: Mapping[str, EventsQuery]) -> list[Chunk]:
     return chunks_of(days, MAX_CHUNK_DAYS)
 
 
-def settle(staging_root: Path, plan: EventsPlan, results: Iterable[ChunkResult]) -> list[ChunkResult]:
+def settle(staging: Staging, plan: EventsPlan, results: Iterable[ChunkResult]) -> list[ChunkResult]:
     """One result for every chunk of the plan, in order: what nobody told of, or is gone, has failed."""
     told = {result.index: result for result in results}
     settled = []
     for index, chunk in enumerate(plan.chunks):
         missing = replace(plan.order(index).wanted, error=f"{chunk.from_date} to {chunk.to_date}: never fetched")
         result = told.get(index, ChunkResult(index, (missing,)))
-        settled.append(replace(result, ranges=tuple(_still_there(staging_root, part) for part in result.ranges)))
+        settled.append(replace(result, ranges=tuple(_still_there(staging, part) for part in result.ranges)))
     return settled
 
 
@@ -332,7 +332,7 @@ def _split(part: RangeResult, refused: Mapping[tuple[str, EventsQuery], str]) ->
     ]
 
 
-def _still_there(staging_root: Path, part: RangeResult) -> RangeResult:
-    if not part.came or EventsFolder(staging_root, part.folder).holds(part):
+def _still_there(staging: Staging, part: RangeResult) -> RangeResult:
+    if not part.came or EventsFolder(staging, part.folder).holds(part):
         return part
     return replace(part, error=f"events of {part.from_date} to {part.to_date}: the staged file is gone")

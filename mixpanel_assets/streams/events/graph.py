@@ -8,7 +8,6 @@ the last op says which days are materialized.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,6 +20,7 @@ from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
@@ -69,6 +69,7 @@ class _EventsSteps(Steps):
         days = self._owed_days(context, query, warehouse) if config.retry_failed_ranges else self._days(context, query)
         chunks = _chunks(days, config)
         warehouse.check_ready()
+        sync.staging.prepare(TABLE)
         plan = EventsPlan(
             context.run_id,
             tuple(chunks),
@@ -89,7 +90,7 @@ class _EventsSteps(Steps):
         return chunking.fetch_chunk(sync.client(order.on_quota), sync.staging, order.what, sync.context.log)
 
     def settle(
-        self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, fetched: Sequence[ChunkResult]
+        self, context: dg.OpExecutionContext, staging: Staging, plan: EventsPlan, fetched: Sequence[ChunkResult]
     ) -> Sequence[ChunkResult]:
         settled = chunking.settle(staging, plan, fetched)
         reports.say_unserved(context.log, settled, self.project.variables)
@@ -112,7 +113,7 @@ class _EventsSteps(Steps):
                 context.instance.report_dagster_event(planned, context.run.run_id)
 
     def stage(
-        self, context: dg.OpExecutionContext, staging: Path, plan: EventsPlan, settled: Sequence[ChunkResult]
+        self, context: dg.OpExecutionContext, staging: Staging, plan: EventsPlan, settled: Sequence[ChunkResult]
     ) -> tuple[StagedEvents, Mapping[str, Any]]:
         parts = [part for result in settled for part in result.ranges]
         kind = StagedSample if chunking.is_sample(settled) else StagedEvents
@@ -284,16 +285,14 @@ def _chunks(days: Mapping[str, EventsQuery], config: EventsConfig) -> list[Chunk
         raise ConfigurationError(str(error)) from None
 
 
-def _take_over(
-    context: dg.OpExecutionContext, planned: EventsPlan, staging_root: Path, stored: Warehouse
-) -> list[Range]:
+def _take_over(context: dg.OpExecutionContext, planned: EventsPlan, staging: Staging, stored: Warehouse) -> list[Range]:
     """Move here what runs that are over left behind; only if they did, the warehouse is asked what came later."""
-    ended = ended_runs(context.instance, [folder.name for folder in staging_root.glob("events/*")])
+    ended = ended_runs(context.instance, [folder.name for folder in staging.folders() if folder.stream == TABLE])
     if not ended:
         return []
     with stored.reading_if_there() as connection:
         days: Mapping[str, datetime] = loaded_at(connection) if connection else {}
-    return take_over(staging_root, planned, ended, days)
+    return take_over(staging, planned, ended, days)
 
 
 class EventsOps:

@@ -8,21 +8,21 @@ The file's presence with its manifest means that it is whole. What a finished ru
 run takes it over instead of asking for it again. Versions before kept .jsonl files here; those do not count.
 """
 
-import contextlib
 import datetime
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, TypeVar
 
 import msgspec
 
 from mixpanel_assets import private_files
 from mixpanel_assets.client.served_days import Unserved
 from mixpanel_assets.settings import SCHEMA
-from mixpanel_assets.storage.staging import disk_errors, read_manifest, write_whole
+from mixpanel_assets.storage.staging import Staging, disk_errors, local_path, read_manifest
 from mixpanel_assets.streams.events.lines import SetAside
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.outcome import Outcome
@@ -64,6 +64,9 @@ class RangeResult(Outcome):
         return self.came
 
 
+E = TypeVar("E", bound="StagedEvents")
+
+_STREAM = "events"
 # Made here for the same reason as those of pages.py.
 _range_result = msgspec.json.Decoder(RangeResult)
 
@@ -71,16 +74,21 @@ _range_result = msgspec.json.Decoder(RangeResult)
 class EventsFolder:
     """The files of one run."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.path = root / "events" / name
+    def __init__(self, staging: Staging, name: str) -> None:
+        self._staging, self._name = staging, name
+        self.key = f"{_STREAM}/{name}"
+
+    @property
+    def path(self) -> Path:
+        """The folder, of a place on this machine."""
+        return local_path(self._staging, self.key)
 
     @contextmanager
     def new_name(self) -> Iterator[Path]:
-        """A name for a file, which is deleted at the end unless it was moved."""
-        with disk_errors(self.path):
-            # Events are personal data: only the user who syncs may read them.
-            private_files.make_folder(self.path)
-            file = self.path / f"{uuid.uuid4().hex}.partial"
+        """A name for a file of this machine, which is deleted at the end unless it was placed."""
+        folder = self._staging.working_folder(self.key)
+        with disk_errors(folder):
+            file = folder / f"{uuid.uuid4().hex}.partial"
             try:
                 yield file
             finally:
@@ -93,88 +101,88 @@ class EventsFolder:
             yield file, stream
 
     def place(self, file: Path, result: RangeResult, set_aside: Iterable[SetAside]) -> RangeResult:
-        """Give a verified file its name. It counts once `sign` has written the manifest."""
+        """Give a verified file its key. It counts once `sign` has written the manifest."""
         rejected = msgspec.json.Encoder().encode_lines(set_aside)
         if rejected:
-            write_whole(self.rejected_file(result), rejected)
-        with disk_errors(self.path):
-            private_files.keep_to_owner(file)  # DuckDB made it.
-            file.replace(self.events_file(result))
-        return replace(result, bytes=self.events_file(result).stat().st_size)
+            self._staging.put(self.rejected_key(result), rejected)
+        private_files.keep_to_owner(file)  # DuckDB made it.
+        placed = replace(result, bytes=file.stat().st_size)
+        self._staging.put_file(self.events_key(result), file)
+        return placed
 
     def sign(self, result: RangeResult) -> RangeResult:
         """Write the manifest of a placed file: from here on the range is staged."""
-        write_whole(self._manifest(result), msgspec.json.encode(result))
+        self._staging.put(self._manifest(result), msgspec.json.encode(result))
         return result
 
     def holds(self, result: RangeResult) -> bool:
         """Whether the events of a result are here, and whole."""
-        file = self.events_file(result)
-        return file.is_file() and file.stat().st_size == result.bytes
+        return self._staging.size(self.events_key(result)) == result.bytes
 
     def staged(self, wanted: RangeResult) -> RangeResult | None:
         """The range with the days and the query of another, if it is here, and whole."""
-        result = read_manifest(self._manifest(wanted), _range_result)
+        result = read_manifest(self._staging, self._manifest(wanted), _range_result)
         alike = result is not None and result.query == wanted.query and self.holds(result)
         return result if alike else None
 
     def results(self) -> list[RangeResult]:
         """All ranges that are here, and whole."""
-        found = [read_manifest(file, _range_result) for file in sorted(self.path.glob("*_*.json"))]
+        manifests = [name for name in self._staging.names(self.key) if fnmatch(name, "*_*.json")]
+        found = [read_manifest(self._staging, f"{self.key}/{name}", _range_result) for name in manifests]
         return [result for result in found if result is not None and self.holds(result)]
 
     def take_over(self, result: RangeResult, other: "EventsFolder") -> RangeResult | None:
         """Move a range of another folder here. None if it is gone: somebody else took it."""
-        mine = replace(result, folder=self.path.name)
+        mine = replace(result, folder=self._name)
+        # The manifest first: only one can take it, and without it the rest belongs to nobody.
+        if not self._staging.take(other._manifest(result)):
+            return None
         try:
-            # The manifest first: only one can move it, and without it the rest belongs to nobody.
-            claim = self._made() / f"{uuid.uuid4().hex}.partial"
-            other._manifest(result).replace(claim)
-            claim.unlink()
-            if other.rejected_file(result).exists():
-                other.rejected_file(result).replace(self.rejected_file(mine))
-            other.events_file(result).replace(self.events_file(mine))
+            if self._staging.size(other.rejected_key(result)) is not None:
+                self._staging.move(other.rejected_key(result), self.rejected_key(mine))
+            self._staging.move(other.events_key(result), self.events_key(mine))
         except FileNotFoundError:
             return None
         return self.sign(mine)
 
     def keep_only(self, results: Iterable[RangeResult]) -> None:
         """Delete all but these ranges: others, and what is no whole range; and the folder with the last file."""
-        kept = {file for each in results for file in self._files(each)}
-        for file in self.path.glob("*"):
-            if file not in kept:
-                with contextlib.suppress(OSError):
-                    file.unlink()
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        kept = {key for each in results for key in self._keys(each)}
+        there = [f"{self.key}/{name}" for name in self._staging.names(self.key)]
+        self._staging.delete([key for key in there if key not in kept])
+        if not kept.intersection(there):
+            self._staging.delete_folder(self.key)
 
     def drop(self, result: RangeResult) -> None:
-        """Delete a range that is stored; and the folder with the last one. What cannot be deleted is left to `sweep`:
-        Windows keeps a file that somebody reads, and the events are stored.
-        """
-        for file in self._files(result):
-            with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        """Delete a range that is stored; and the folder with the last one."""
+        self._staging.delete(self._keys(result))
+
+    def events_key(self, result: RangeResult) -> str:
+        """Parquet, with the columns of columns.py."""
+        return f"{self.key}/{result.from_date}_{result.to_date}.parquet"
+
+    def rejected_key(self, result: RangeResult) -> str:
+        """JSON lines: `row`, `reason`, `text`, `stored`."""
+        return f"{self.key}/{result.from_date}_{result.to_date}.rejected.jsonl"
 
     def events_file(self, result: RangeResult) -> Path:
-        """Parquet, with the columns of columns.py."""
-        return self.path / f"{result.from_date}_{result.to_date}.parquet"
+        """The events to be loaded."""
+        return local_path(self._staging, self.events_key(result))
 
     def rejected_file(self, result: RangeResult) -> Path:
-        """JSON lines: `row`, `reason`, `text`, `stored`."""
-        return self.path / f"{result.from_date}_{result.to_date}.rejected.jsonl"
+        """The lines set aside, to be loaded."""
+        return local_path(self._staging, self.rejected_key(result))
 
-    def _files(self, result: RangeResult) -> tuple[Path, Path, Path]:
-        return self._manifest(result), self.events_file(result), self.rejected_file(result)
+    def keys_to_load(self, result: RangeResult) -> list[str]:
+        """The files that DuckDB reads."""
+        aside = [self.rejected_key(result)] if result.rejected or result.repaired else []
+        return [self.events_key(result), *aside]
 
-    def _manifest(self, result: RangeResult) -> Path:
-        return self.path / f"{result.from_date}_{result.to_date}.json"
+    def _keys(self, result: RangeResult) -> tuple[str, str, str]:
+        return self._manifest(result), self.events_key(result), self.rejected_key(result)
 
-    def _made(self) -> Path:
-        private_files.make_folder(self.path)
-        return self.path
+    def _manifest(self, result: RangeResult) -> str:
+        return f"{self.key}/{result.from_date}_{result.to_date}.json"
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ class StagedEvents:
     """Ranges that came, and where they lie.
 
     Attributes:
-        root: The staging folder.
+        staging: The place.
         ranges: The ranges whose events are staged, no day twice; a filtered one replaces only what it could have
             served.
         failed: The ranges that did not come.
@@ -193,7 +201,7 @@ class StagedEvents:
         schema: Where the tables are.
     """
 
-    root: Path
+    staging: Staging
     ranges: tuple[RangeResult, ...]
     failed: tuple[RangeResult, ...] = ()
     unserved: tuple[RangeResult, ...] = ()
@@ -206,7 +214,15 @@ class StagedEvents:
     def drop(self) -> None:
         """Delete the staged files."""
         for result in self.ranges:
-            EventsFolder(self.root, result.folder).drop(result)
+            EventsFolder(self.staging, result.folder).drop(result)
+
+    @contextmanager
+    def local(self: E) -> Iterator[E]:
+        """The same with the files that are loaded in a folder of this machine, until the end of the block."""
+        folders = {part.folder: EventsFolder(self.staging, part.folder) for part in self.ranges}
+        keys = [key for part in self.ranges for key in folders[part.folder].keys_to_load(part)]
+        with self.staging.local(keys) as here:
+            yield replace(self, staging=here)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, asset
         if part.rejected or part.repaired:
             add_rejected_rows(
                 connection,
-                [EventsFolder(staged.root, part.folder).rejected_file(part)],
+                [EventsFolder(staged.staging, part.folder).rejected_file(part)],
                 2 * MAX_LINE_BYTES,
                 asset=asset,
                 source=f"{part.from_date} to {part.to_date}",
@@ -71,4 +71,4 @@ def set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, asset
 
 
 def _events_file(staged: StagedEvents, part: RangeResult) -> str:
-    return str(EventsFolder(staged.root, part.folder).events_file(part))
+    return str(EventsFolder(staged.staging, part.folder).events_file(part))

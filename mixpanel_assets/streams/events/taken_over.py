@@ -2,8 +2,8 @@
 
 import datetime
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events.chunking import Chunk, EventsPlan, Range
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
@@ -13,18 +13,18 @@ _WITHIN = datetime.timedelta(hours=24)
 
 
 def take_over(
-    staging_root: Path, plan: EventsPlan, ended_runs: Iterable[str], loaded_at: Mapping[str, datetime.datetime]
+    staging: Staging, plan: EventsPlan, ended_runs: Iterable[str], loaded_at: Mapping[str, datetime.datetime]
 ) -> list[Range]:
     """Move chunks of the plan that ended runs fetched and never stored into the plan's folder. Returns them.
 
     Only days that were over when they were fetched, not long ago: others have grown since. And none that were loaded
     later (`loaded_at`, by day): who asks for those again wants what came since. What no run will take is deleted.
     """
-    folder = EventsFolder(staging_root, plan.folder)
+    folder = EventsFolder(staging, plan.folder)
     wanted = set(plan.chunks)
     taken = []
     for run in ended_runs:
-        other = EventsFolder(staging_root, run)
+        other = EventsFolder(staging, run)
         fresh = [result for result in other.results() if _is_fresh(result, plan.started_at, loaded_at)]
         for result in fresh:
             chunk = Chunk(result.from_date, result.to_date, result.query)

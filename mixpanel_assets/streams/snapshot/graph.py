@@ -6,7 +6,6 @@ No rules here: those are snapshots.py's. What every stream's ops do is streams/g
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,6 +14,7 @@ from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.leftovers import delete_leftovers
 from mixpanel_assets.projects import CopiedProject
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
@@ -106,13 +106,13 @@ class _SnapshotSteps(Steps):
         return self._planned(sync.staging, replace(plan, results=tuple(fetched)), owed, fresh=False)
 
     def settle(
-        self, context: dg.OpExecutionContext, staging: Path, plan: SnapshotPlan, fetched: Sequence[PageResult]
+        self, context: dg.OpExecutionContext, staging: Staging, plan: SnapshotPlan, fetched: Sequence[PageResult]
     ) -> Sequence[PageResult]:
         folder, tolerated = self._folder(staging, plan.snapshot.id), plan.chosen.max_missing_fraction
         return snapshots.settle(folder, plan.snapshot, [*plan.results, *fetched], tolerated)
 
     def stage(
-        self, context: dg.OpExecutionContext, staging: Path, plan: SnapshotPlan, settled: Sequence[PageResult]
+        self, context: dg.OpExecutionContext, staging: Staging, plan: SnapshotPlan, settled: Sequence[PageResult]
     ) -> tuple[StagedSnapshot, Mapping[str, Any]]:
         snapshot, chosen = plan.snapshot, plan.chosen
         staged = StagedSnapshot(
@@ -131,7 +131,7 @@ class _SnapshotSteps(Steps):
         began = _began(context)
         return staged, reports.sync_metadata(self.of, snapshot, settled, chosen.max_missing_fraction, began)
 
-    def _planned(self, staging: Path, plan: SnapshotPlan, pages: Iterable[int], *, fresh: bool) -> Planned:
+    def _planned(self, staging: Staging, plan: SnapshotPlan, pages: Iterable[int], *, fresh: bool) -> Planned:
         """The order of these pages; a fresh snapshot has fetched page 0, and tells of it."""
         snapshot, on_quota = plan.snapshot, plan.chosen.on_quota
         orders = [
@@ -140,11 +140,11 @@ class _SnapshotSteps(Steps):
         first = self._folder(staging, snapshot.id).read_page(0) if fresh else None
         return Planned(plan, orders, reports.plan_metadata(snapshot, len(orders), first))
 
-    def _folder(self, staging: Path, snapshot_id: str) -> SnapshotFolder:
+    def _folder(self, staging: Staging, snapshot_id: str) -> SnapshotFolder:
         return SnapshotFolder(staging, self.of, snapshot_id)
 
     def _last_sync(
-        self, context: dg.OpExecutionContext, staging: Path, warehouse: Warehouse, wanted: SnapshotQuery
+        self, context: dg.OpExecutionContext, staging: Staging, warehouse: Warehouse, wanted: SnapshotQuery
     ) -> tuple[SnapshotQuery, tuple[Snapshot, list[int]] | None]:
         """What the last materialization asked for, less what is left out now, and its snapshot with its failed pages.
 

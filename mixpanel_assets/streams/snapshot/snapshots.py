@@ -11,12 +11,11 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.retry import Retrier
 from mixpanel_assets.errors import MixpanelError, RestartError, kind_of
-from mixpanel_assets.storage.staging import prepare
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.streams.snapshot import page_rules
 from mixpanel_assets.streams.snapshot.asking import Asked, ask
 from mixpanel_assets.streams.snapshot.page import Page
@@ -29,7 +28,7 @@ _UNCOUNTED = "the server reports no total, and the pages cannot be counted"
 def open_snapshot(
     stream: SnapshotStream,
     client: MixpanelClient,
-    staging_root: Path,
+    staging: Staging,
     query: SnapshotQuery,
     log: logging.Logger,
     run_id: str,
@@ -40,14 +39,14 @@ def open_snapshot(
     Raises:
         MixpanelError: page 0 did not come, or the pages cannot be counted.
     """
-    prepare(staging_root / stream.name)
+    staging.prepare(stream.name)
     try:
-        return _open(stream, client, staging_root, query, log, run_id, restarts)
+        return _open(stream, client, staging, query, log, run_id, restarts)
     except RestartError as error:
         if restarts:
             raise
         log.warning(f"{error}; one fresh start from page 0")
-        return _open(stream, client, staging_root, query, log, run_id, restarts=1)
+        return _open(stream, client, staging, query, log, run_id, restarts=1)
 
 
 def fetch_page(
@@ -72,7 +71,7 @@ def fetch_page(
         # What lies here short has been asked for once more already.
         lambda came: page_rules.doubt_of_page(came, due) if staged is None else None,
         retrier,
-        folder.path.parent,
+        folder.working_folder(),
     )
     return _kept(folder, page, staged, asked, retrier)
 
@@ -147,7 +146,7 @@ def _kept(folder: SnapshotFolder, page: int, staged: PageResult | None, asked: A
 def _open(
     stream: SnapshotStream,
     client: MixpanelClient,
-    staging_root: Path,
+    staging: Staging,
     query: SnapshotQuery,
     log: logging.Logger,
     run_id: str,
@@ -159,14 +158,14 @@ def _open(
         lambda place: stream.fetch_page(client, query, 0, None, retrier, _as_it_is, place),
         page_rules.doubt_of_first_page,
         retrier,
-        staging_root / stream.name,
+        staging.working_folder(stream.name),
     )
     first = asked.came()
-    folder = SnapshotFolder(staging_root, stream, new_snapshot_id())
+    folder = SnapshotFolder(staging, stream, new_snapshot_id())
     folder.claim(run_id)
     folder.write_page(first, counted_requests=retrier.counted_requests, attempts=retrier.attempts)
     snapshot = Snapshot(
-        id=folder.path.name,
+        id=folder.id,
         query=query,
         session_id=first.session_id,
         # Parts are of any size: no page of them is ever too short.

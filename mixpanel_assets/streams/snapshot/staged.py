@@ -14,20 +14,19 @@ never rows.
 
 import datetime
 import hashlib
-import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mixpanel_assets import private_files
 from mixpanel_assets.client.retry import Attempt
 from mixpanel_assets.settings import SCHEMA
-from mixpanel_assets.storage.staging import claim, disk_errors, read_manifest, write_whole
+from mixpanel_assets.storage.staging import Staging, local_path, read_manifest
 from mixpanel_assets.streams.outcome import Outcome
 from mixpanel_assets.streams.snapshot.page import Page, Parts
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
@@ -132,6 +131,7 @@ _snapshot = msgspec.json.Decoder(_StoredSnapshot)
 _page_result = msgspec.json.Decoder(PageResult)
 
 
+_LOST = "session-lost"
 # Lines are written so many at a time: most pages in one go.
 _BLOCK_CHARACTERS = 2_000_000
 
@@ -139,34 +139,36 @@ _BLOCK_CHARACTERS = 2_000_000
 class SnapshotFolder:
     """The files of one snapshot of a stream."""
 
-    def __init__(self, root: Path, stream: SnapshotStream, snapshot_id: str) -> None:
-        self.stream = stream
-        self.path = root / stream.name / snapshot_id
+    def __init__(self, staging: Staging, stream: SnapshotStream, snapshot_id: str) -> None:
+        self.staging, self.stream, self.id = staging, stream, snapshot_id
+        self.key = f"{stream.name}/{snapshot_id}"
+
+    @property
+    def path(self) -> Path:
+        """The folder, of a place on this machine."""
+        return local_path(self.staging, self.key)
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Keep what page 0 said."""
-        self._make()
-        write_whole(self.path / "snapshot.json", msgspec.json.encode(snapshot))
+        self.staging.put(f"{self.key}/snapshot.json", msgspec.json.encode(snapshot))
 
     def read_snapshot(self) -> Snapshot | None:
         """What page 0 said, or None if these files are gone."""
-        stored = read_manifest(self.path / "snapshot.json", _snapshot)
+        stored = read_manifest(self.staging, f"{self.key}/snapshot.json", _snapshot)
         if stored is None:
             return None
         return Snapshot(**{**vars(stored), "query": msgspec.convert(stored.query, self.stream.query)})
 
     def write_page(self, page: Page, counted_requests: int, attempts: Iterable[Attempt]) -> PageResult:
         """Stage the rows of a page; the result's manifest is written last."""
-        self._make()
-        rows_file = self.rows_file(page.page)
         measured = _Measured()
-        write_whole(rows_file, measured.of(self._line_blocks(page)))
+        self.staging.put(self.rows_key(page.page), measured.of(self._line_blocks(page)))
         if page.rejected:
             rejected = (
                 {"source": f"page {page.page}", "row": row.row_number, "reason": row.reason, "text": row.text}
                 for row in page.rejected
             )
-            write_whole(self.rejected_file(page.page), (_lines([row]) for row in rejected))
+            self.staging.put(self.rejected_key(page.page), (_lines([row]) for row in rejected))
         result = PageResult(
             page_index=page.page,
             rows=len(page.rows),
@@ -187,46 +189,53 @@ class SnapshotFolder:
 
     def note(self, result: PageResult) -> None:
         """Keep how the fetch of a page ended whose rows are staged."""
-        write_whole(self._manifest(result.page_index), msgspec.json.encode(result))
+        self.staging.put(self._manifest(result.page_index), msgspec.json.encode(result))
 
     def read_page(self, page: int) -> PageResult | None:
         """The result of a page whose file is here, and whole."""
-        result = read_manifest(self._manifest(page), _page_result)
-        rows_file = self.rows_file(page)
-        is_whole = result is not None and rows_file.is_file() and rows_file.stat().st_size == result.bytes
+        result = read_manifest(self.staging, self._manifest(page), _page_result)
+        is_whole = result is not None and self.staging.size(self.rows_key(page)) == result.bytes
         return result if is_whole else None
 
     def drop_page(self, page: int) -> None:
         """Forget a staged page that turned out to be wrong."""
-        for file in (self._manifest(page), self.rows_file(page), self.rejected_file(page)):
-            file.unlink(missing_ok=True)
+        self.staging.delete([self._manifest(page), self.rows_key(page), self.rejected_key(page)])
 
     def claim(self, run_id: str) -> None:
         """Note a run that works with these files: they are nobody's once all such runs are over."""
-        self._make()
-        claim(self.path, run_id)
+        self.staging.claim(self.key, run_id)
 
     def mark_lost(self) -> None:
         """Remember that the session is gone, so that no further page is asked for under it."""
-        self._make()
-        with disk_errors(self.path):
-            (self.path / "session-lost").touch(private_files.FILE_MODE)
+        self.staging.put(f"{self.key}/{_LOST}", b"")
 
     def is_lost(self) -> bool:
         """Whether some page found the session gone."""
-        return (self.path / "session-lost").exists()
+        return self.staging.size(f"{self.key}/{_LOST}") is not None
+
+    def working_folder(self) -> Path:
+        """A folder of this machine in which what comes may lie while it is read."""
+        return self.staging.working_folder(self.stream.name)
+
+    def rows_key(self, page: int) -> str:
+        """JSON lines: `page`, `row`, the key, the content (JSON as a string, so that it stays as served)."""
+        return f"{self.key}/page-{page:05d}.jsonl"
+
+    def rejected_key(self, page: int) -> str:
+        """JSON lines: `source`, `row`, `reason`, `text`."""
+        return f"{self.key}/page-{page:05d}.rejected.jsonl"
 
     def rows_file(self, page: int) -> Path:
-        """JSON lines: `page`, `row`, the key, the content (JSON as a string, so that it stays as served)."""
-        return self.path / f"page-{page:05d}.jsonl"
+        """The rows to be loaded."""
+        return local_path(self.staging, self.rows_key(page))
 
     def rejected_file(self, page: int) -> Path:
-        """JSON lines: `source`, `row`, `reason`, `text`."""
-        return self.path / f"page-{page:05d}.rejected.jsonl"
+        """The rows set aside, to be loaded."""
+        return local_path(self.staging, self.rejected_key(page))
 
     def remove(self) -> None:
         """Delete the folder; a file that cannot be deleted now is left to `sweep`."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.staging.delete_folder(self.key)
 
     def _line_blocks(self, page: Page) -> Iterator[bytes]:
         """The rows as lines, some megabytes at a time."""
@@ -247,13 +256,8 @@ class SnapshotFolder:
         if lines:
             yield _lines(lines)
 
-    def _manifest(self, page: int) -> Path:
-        return self.path / f"page-{page:05d}.json"
-
-    def _make(self) -> None:
-        with disk_errors(self.path):
-            # What is staged is personal data: only the user who syncs may read them.
-            private_files.make_folder(self.path)
+    def _manifest(self, page: int) -> str:
+        return f"{self.key}/page-{page:05d}.json"
 
 
 def new_snapshot_id() -> str:
@@ -326,3 +330,12 @@ class StagedSnapshot:
         """Delete what is stored now, unless pages are to be fetched again and joined with it."""
         if not self.failed:
             self.folder.remove()
+
+    @contextmanager
+    def local(self) -> Iterator["StagedSnapshot"]:
+        """The same with the files that are loaded in a folder of this machine, until the end of the block."""
+        folder = self.folder
+        keys = [folder.rows_key(page.page_index) for page in self.pages if page.rows]
+        keys += [folder.rejected_key(page.page_index) for page in self.pages if page.rejected]
+        with folder.staging.local(keys) as here:
+            yield replace(self, folder=SnapshotFolder(here, self.stream, folder.id))

@@ -28,6 +28,7 @@ from mixpanel_assets.errors import Cancelled, WarehouseError
 from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets.sandbox.events import Event
 from mixpanel_assets.settings import project
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events import chunking as event_sync
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import lines as event_lines
@@ -85,12 +86,12 @@ class Fetch:
         now = datetime.datetime.now(datetime.timezone.utc)
         plan = EventsPlan("run", (Chunk(first, last, EventsQuery(**query)),), now)
         try:
-            return event_sync.fetch_chunk(client, self.root, plan.order(0), LOG)
+            return event_sync.fetch_chunk(client, LocalStaging(self.root), plan.order(0), LOG)
         finally:
             client.close()
 
     def staged(self, result: ChunkResult) -> list[bytes]:
-        folder = EventsFolder(self.root, "run")
+        folder = EventsFolder(LocalStaging(self.root), "run")
         return sorted(line for part in result.ranges if part.came for line in lines_of(folder.events_file(part)))
 
     def files(self) -> list[str]:

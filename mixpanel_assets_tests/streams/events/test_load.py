@@ -10,6 +10,7 @@ import pytest
 
 from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.storage.duckdb_file import DuckDBFile
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.events import columns as event_columns
 from mixpanel_assets.streams.events import load as events_table
 from mixpanel_assets.streams.events import same_event, stored
@@ -43,7 +44,7 @@ class Table:
         load before, or at an hour. Returns the days that were left."""
         self.loads += 1
         query = EventsQuery(names, where)
-        folder = EventsFolder(self.root, f"run{self.loads}")
+        folder = EventsFolder(LocalStaging(self.root), f"run{self.loads}")
         lines = [
             event if isinstance(event, str) else f'{{"event":"e","properties":{json.dumps(event)}}}' for event in events
         ]
@@ -55,7 +56,7 @@ class Table:
             result = RangeResult(*days, f"run{self.loads}", query, lines=len(lines), asked_at=asked_at)
             result = folder.sign(folder.place(columns, result, ()))
         with self.warehouse.transaction() as connection:
-            return events_table.publish(connection, StagedEvents(self.root, (result,))).left
+            return events_table.publish(connection, StagedEvents(LocalStaging(self.root), (result,))).left
 
     def query(self, sql: str) -> list[Any]:
         with self.warehouse.reading() as connection:

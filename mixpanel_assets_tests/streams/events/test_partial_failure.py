@@ -13,6 +13,7 @@ import pytest
 from mixpanel_assets import settings
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.sandbox import Fault
+from mixpanel_assets.storage.staging import LocalStaging, Staging
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events import chunking as event_sync
 from mixpanel_assets.streams.events import columns as event_columns
@@ -324,7 +325,7 @@ class TestPartialFailure:
     def test_a_staged_file_that_cannot_be_deleted_fails_no_sync(self, pipeline: EventsPipeline) -> None:
         now = datetime.datetime.now(datetime.timezone.utc)
         result = _stage(pipeline, "run", FIRST, FIRST, now)
-        folder = EventsFolder(pipeline.home / "staging", "run")
+        folder = EventsFolder(LocalStaging(pipeline.home / "staging"), "run")
         # Not deleted as a file is, whoever asks, on any system.
         folder.rejected_file(result).mkdir()
         folder.drop(result)
@@ -346,10 +347,10 @@ class TestPartialFailure:
         """Dagster drops mapped steps that never started (dagster#20925): the collector must notice."""
         fetch = event_sync.fetch_chunk
 
-        def killed(client: MixpanelClient, staging_root: Path, order: ChunkOrder, log: Logger) -> ChunkResult:
+        def killed(client: MixpanelClient, staging: Staging, order: ChunkOrder, log: Logger) -> ChunkResult:
             if order.index == 1:
                 raise KeyboardInterrupt
-            return fetch(client, staging_root, order, log)
+            return fetch(client, staging, order, log)
 
         monkeypatch.setattr(event_sync, "fetch_chunk", killed)
         config = {
@@ -398,7 +399,7 @@ def _move_to_project(pipeline: EventsPipeline, number: str, monkeypatch: pytest.
 
 
 def _stage(pipeline: EventsPipeline, run: str, first: str, last: str, asked_at: datetime.datetime) -> RangeResult:
-    folder = EventsFolder(pipeline.home / "staging", run)
+    folder = EventsFolder(LocalStaging(pipeline.home / "staging"), run)
     lines = [
         f'{{"event":{json.dumps(name)},"properties":{text}}}\n'
         for day in days_between(first, last)

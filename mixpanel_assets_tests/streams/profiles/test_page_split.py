@@ -20,6 +20,7 @@ from mixpanel_assets.errors import MixpanelError, TransientError
 from mixpanel_assets.sandbox import Limits, Population, Sandbox
 from mixpanel_assets.sandbox.hostile import MEMBERS
 from mixpanel_assets.settings import project
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.profiles import page_split
 from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
@@ -105,7 +106,7 @@ class TestSameAsAtOnce:
 
     def test_it_is_staged_as_at_once(self, tmp_path: Path) -> None:
         body = a_body(ROWS * 3)
-        folders = [SnapshotFolder(tmp_path, PROFILE_PAGES, name) for name in ("a", "b")]
+        folders = [SnapshotFolder(LocalStaging(tmp_path), PROFILE_PAGES, name) for name in ("a", "b")]
         results = [
             folder.write_page(page, 1, ())
             for folder, page in zip(folders, (parse_page(body, 1), read_page(in_blocks(body, 99), 1)), strict=True)
@@ -129,7 +130,7 @@ def test_a_large_page_takes_little_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
     tracemalloc.start()
     page = read_page(blocks(), 0, folder=tmp_path)
-    SnapshotFolder(tmp_path, PROFILE_PAGES, "s").write_page(page, 1, ())
+    SnapshotFolder(LocalStaging(tmp_path), PROFILE_PAGES, "s").write_page(page, 1, ())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert page.served == 20_001

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mixpanel_assets.storage.staging import LocalStaging
 from mixpanel_assets.streams.profiles.stream import PROFILE_PAGES
 from mixpanel_assets.streams.snapshot import snapshots
 from mixpanel_assets.streams.snapshot.page import Page
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SnapshotFolder:
-    return SnapshotFolder(tmp_path, PROFILE_PAGES, "snapshot")
+    return SnapshotFolder(LocalStaging(tmp_path), PROFILE_PAGES, "snapshot")
 
 
 def full(number: int, rows: int = 10, start: int | None = None, total: int | None = None) -> Page:
