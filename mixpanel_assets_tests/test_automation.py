@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import dagster as dg
@@ -10,18 +11,21 @@ from dagster._core.events import StepMaterializationData
 
 from mixpanel_assets import partitions, schedules, sensors
 from mixpanel_assets.alerts import FailedRun, alert_on_failure
-from mixpanel_assets.client.quota import LEDGER_FILE, Ledger
 from mixpanel_assets.definitions import defs
-from mixpanel_assets.resources import MixpanelResource
+from mixpanel_assets.resources import MixpanelResource, kept_limits
 from mixpanel_assets.streams.days import days_between
 from mixpanel_assets.streams.events.assets import EVENTS, EVENTS_KEY
 from mixpanel_assets.streams.profiles.assets import PROFILES, PROFILES_KEY
+from mixpanel_assets_tests.hosts import Host
+from mixpanel_assets_tests.postgres import needs_postgres
 
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+@pytest.fixture(params=["SQLite", pytest.param("Postgres", marks=[needs_postgres, pytest.mark.process])])
+def instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[dg.DagsterInstance]:
     for name, value in {
         "MP_USERNAME": "u",
         "MP_SECRET": "s",
@@ -33,7 +37,12 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
         "DAGSTER_HOME": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+    if request.param == "Postgres":
+        host = Host.make(tmp_path / "host", request.getfixturevalue("database"))
+        opened: AbstractContextManager[dg.DagsterInstance] = host.instance(monkeypatch)
+    else:
+        opened = dg.DagsterInstance.local_temp(str(tmp_path))
+    with opened as made:
         yield made
 
 
@@ -119,13 +128,11 @@ def test_failed_pages_are_fetched_again_a_few_times(
     assert _ask(instance, sensor) == "the last sync has no failed pages"
 
 
-def test_no_retry_without_room_in_the_hour(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Red when the budget is not asked."""
+def test_no_retry_without_room_in_the_hour(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when the budget is not asked, or where the instance does not keep it."""
     monkeypatch.setattr(sensors, "RETRY_AFTER_SECONDS", (0.0,))
     _partial(instance, [3])
-    account = Ledger(tmp_path / LEDGER_FILE).account("http://127.0.0.1:9/q", "1", "query")
+    account = kept_limits(instance).ledger().account("http://127.0.0.1:9/q", "1", "query")
     account.block(600, session_page=True)
     answer = _ask(instance, sensors.retry_sensor(PROFILES))
     assert "1 pages failed, but 1 requests, 1 of them counted: 0 of the hour's 60 are left" in str(answer)

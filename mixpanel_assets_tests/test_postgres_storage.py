@@ -1,5 +1,6 @@
 """Dagster's storage in Postgres: opened from dagster_home/dagster-postgres.yaml, or named in one line."""
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,8 @@ import yaml  # type: ignore[import-untyped] # Dagster brings it, its types are a
 from mixpanel_assets import postgres
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import InstanceError
-from mixpanel_assets.sandbox import Population, Sandbox
+from mixpanel_assets.runs import storage_faults
+from mixpanel_assets.sandbox import Fault, Population, Sandbox
 from mixpanel_assets_tests.postgres import PASSWORD, Database, needs_postgres
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +90,44 @@ def test_a_url_that_is_none_is_not_repeated(url: str) -> None:
     with pytest.raises(InstanceError, match="the URL of Postgres is none") as refusal, postgres.named(url):
         postgres.engine(url).connect()
     assert "secret" not in str(refusal.value)
+
+
+@needs_postgres
+def test_a_server_that_goes_away_meanwhile_is_one_line(tmp_path: Path) -> None:
+    """Red when only SQLAlchemy's own errors are translated."""
+    from dagster_postgres.utils import retry_pg_connection_fn
+
+    engine = postgres.engine("postgresql+psycopg2://me:secret@127.0.0.1:1/x")
+    with pytest.raises(InstanceError) as refusal, storage_faults.named(tmp_path):
+        retry_pg_connection_fn(engine.connect, retry_limit=0)
+    assert str(refusal.value).startswith("Postgres, where Dagster's history lies, does not answer")
+    assert "secret" not in str(refusal.value)
+
+
+@needs_postgres
+def test_failed_pages_show_and_are_fetched_again(
+    home: Path, database: Database, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As with SQLite: the run is red, `mp status` says what is owed, `mp retry` brings it, and nothing is held then."""
+    with Sandbox(Population(profiles=50), page_size=10, latency=0.05) as sandbox:
+        for name, value in sandbox.environment.items():
+            monkeypatch.setenv(name, value)
+        sandbox.faults.append(Fault("engage", "status:403", page=2, times=1))
+        assert run(["fetch", "profiles", "--parallel", "--no-progress"]) == 1
+        capfd.readouterr()
+        assert run(["status"]) == 0
+        status = json.loads(capfd.readouterr().out)
+        assert (status["profiles"]["failed_page_indices"], status["profiles"]["last_run_status"]) == ([2], "FAILURE")
+        assert (status["profiles"]["rows"], status["quota"]["queries"]["left"]) == (40, 59)
+        assert run(["retry", "profiles", "--no-progress"]) == 0
+        capfd.readouterr()
+        assert run(["status"]) == 0
+        status = json.loads(capfd.readouterr().out)
+        assert (status["profiles"]["failed_page_indices"], status["profiles"]["rows"]) == ([], 50)
+    assert database.rows("select run_id from concurrency_slots where run_id is not null") == []
+    assert database.rows("select * from pending_steps") == []
+    assert database.rows("select count(*) from mixpanel_assets_counted") == [(1,)]
+    assert not (home / "quota.sqlite").exists()
 
 
 def test_both_files_of_settings_differ_in_the_storage_alone() -> None:

@@ -21,6 +21,10 @@ from mixpanel_assets.errors import InstanceError, MixpanelAssetsError
 _LONGEST = 300
 _REASONS = (
     (
+        re.compile("connection to server at|server closed the connection|terminating connection"),
+        "Postgres, where Dagster's history lies, does not answer; the next sync reports this run failed: {reason}",
+    ),
+    (
         re.compile("database is locked|database table is locked", re.IGNORECASE),
         "Dagster's history in {home} is locked by another process: end that, or wait, and try again",
     ),
@@ -48,6 +52,11 @@ def named(home: Path) -> Iterator[None]:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, CommandError) as error:
         raise InstanceError(_explained(error, home)) from None
+    except Exception as error:
+        # dagster-postgres's, once it has tried for some seconds.
+        if not isinstance(error.__cause__, sqlalchemy.exc.SQLAlchemyError):
+            raise
+        raise InstanceError(_explained(error.__cause__, home)) from None
 
 
 @contextmanager
