@@ -68,6 +68,12 @@ class Server:
                     raise
                 time.sleep(0.05)
 
+    def let_in(self, network: str) -> None:
+        """Hosts of a network, where it listens to them."""
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} scram-sha-256\n")
+        self.run("select pg_reload_conf()")
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT cuts all connections and ends in order, SIGQUIT is a crash."""
         if self._process is not None:

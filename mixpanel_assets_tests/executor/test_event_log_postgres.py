@@ -68,6 +68,7 @@ def test_a_server_that_is_started_again_ends_no_run(
         host = Host.make(tmp_path / "host", away.new_database())
         instance = ended.enter_context(host.instance(monkeypatch))
         running = host.start([*JOB, str(host.folder), json.dumps(config(pages, 1.0))])
+        ended.callback(running.wait)
         ended.callback(running.kill)
         wait_until(lambda: len(words(lines, "begin")) >= 3, "the first pages")
         away.stop()

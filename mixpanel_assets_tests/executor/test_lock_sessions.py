@@ -1,12 +1,15 @@
 """Runs of several hosts on one Postgres: who dies blocks nobody, and nobody who lives is taken for dead."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +51,11 @@ def test_a_killed_host_blocks_no_other_and_one_that_lives_is_left_alone(
     killed, living, next_ = (Host.make(tmp_path / name, database) for name in ("killed", "living", "next"))
     with ExitStack() as ended, living.instance(monkeypatch) as instance:
         dead = killed.start(command(killed, LIMIT - 1, 600))
+        ended.callback(dead.wait)
         ended.callback(dead.kill)
         wait_until(lambda: len(words(lines, "begin")) == LIMIT - 1, "the pages of the host that will be killed")
         alive = living.start(command(living, 1, 6))
+        ended.callback(alive.wait)
         ended.callback(alive.kill)
         wait_until(lambda: len(words(lines, "begin")) == LIMIT, "the first page of the host that lives")
         # It stands still for longer than anybody's patience, but has its lock.
@@ -67,6 +72,72 @@ def test_a_killed_host_blocks_no_other_and_one_that_lives_is_left_alone(
         assert fail_dead_runs(instance) == []
         assert held(instance) == []
         assert database.rows("select * from mixpanel_assets_runs") == []
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of one host, which is cut from one moment to the next: no packet says so."""
+
+    name: str
+    here: str = "10.177.0.1"
+    there: str = "10.177.0.2"
+    whole: str = "10.177.0.0/24"
+
+    def inside(self, *command: str) -> list[str]:
+        """The command there."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def cut(self) -> None:
+        """Let nothing through."""
+        subprocess.run(self.inside("ip", "link", "set", "there", "down"), check=True)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    made = Network(f"mixpanel{os.getpid()}")
+    try:
+        subprocess.run(["ip", "netns", "add", made.name], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network can be made here: {error}")
+    outside = f"mp{os.getpid()}"[:15]
+    try:
+        for command in (
+            ["ip", "link", "add", outside, "type", "veth", "peer", "name", "there", "netns", made.name],
+            ["ip", "addr", "add", f"{made.here}/24", "dev", outside],
+            ["ip", "link", "set", outside, "up"],
+            made.inside("ip", "addr", "add", f"{made.there}/24", "dev", "there"),
+            made.inside("ip", "link", "set", "there", "up"),
+            made.inside("ip", "link", "set", "lo", "up"),
+        ):
+            subprocess.run(command, check=True)
+        yield made
+    finally:
+        subprocess.run(["ip", "netns", "del", made.name], check=True)
+
+
+def test_a_host_that_is_cut_off_stops_its_requests_before_others_take_its_slots(
+    tmp_path: Path, network: Network, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without _watch: its pages end after those of the next host have begun. Red without the keepalives of the
+    server: it holds the lock for two hours."""
+    with ExitStack() as ended:
+        postgres = ended.enter_context(server("fsync=off", "listen_addresses=*"))
+        postgres.let_in(network.whole)
+        database = postgres.new_database()
+        cut_off, next_ = (Host.make(tmp_path / name, database) for name in ("cut_off", "next"))
+        instance = ended.enter_context(next_.instance(monkeypatch))
+        elsewhere = cut_off.start(network.inside(*command(cut_off, LIMIT, 600)), {"DAGSTER_PG_HOST": network.here})
+        ended.callback(elsewhere.wait)
+        ended.callback(elsewhere.kill)
+        wait_until(lambda: len(words(lines, "begin")) == LIMIT, "its pages")
+        network.cut()
+        assert next_.start(command(next_, 1, 0.1)).wait(60) == 0
+        of_next = [line for line in toy_runs.journal(lines) if line["word"] == "begin"][LIMIT:]
+        stopped = [line["at"] for line in words(lines, "end") if line["run"] != of_next[0]["run"]]
+        assert len(stopped) == LIMIT
+        assert max(stopped) < of_next[0]["at"] - 1
+        statuses = sorted(record.dagster_run.status.value for record in instance.get_run_records())
+        assert statuses == ["FAILURE", "SUCCESS"]
 
 
 @pytest.fixture
