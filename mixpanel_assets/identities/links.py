@@ -15,6 +15,7 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 import duckdb
 
 from mixpanel_assets.properties import changed_days
+from mixpanel_assets.properties.sources import EVENTS
 from mixpanel_assets.properties.wide_views import pointer
 
 LINKS = "identity_links"
@@ -35,7 +36,7 @@ def update(connection: duckdb.DuckDBPyConnection) -> None:
     changed_days.update(connection, LINKS, _SEEN, _REVISION, _links)
 
 
-def _links(day: str, rows: str) -> str:
+def _links(day: str, chosen: str) -> str:
     named = ", ".join(map(pointer, _NAMES))
     verb = f"case when event_name in {_VERBS} then event_name end"
     return f"""
@@ -54,7 +55,7 @@ def _links(day: str, rows: str) -> str:
                 from (
                     select {day} as day, distinct_id, synced_at, timezone('UTC', event_time) as sent_at,
                            {verb} as verb, json_extract_string(properties, [{named}]) as named
-                    {rows}
+                    from {EVENTS.table} {chosen}
                 )
                 where verb is not null or named[{_BEFORE}] is not null
             )

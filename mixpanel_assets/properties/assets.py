@@ -28,6 +28,13 @@ _UNFOLD = Field(
 _MEMORY = Field(
     default=MEMORY_MB, ge=100, description="MB that DuckDB may use; more where rows hold 100 kB of JSON on average."
 )
+_TYPED_TABLE = Field(
+    default=None,
+    description=(
+        "Keep what the view shows, without the JSON, as a table too (true) from now on, for queries that read a few "
+        "columns of many rows; or no longer (false); default: as before, or none."
+    ),
+)
 # `eager()` would wait until every day of events is there; a sync of a few days is worth a new catalogue too.
 _UPDATED = dg.AutomationCondition.any_deps_updated().since_last_handled()
 # What was synced before the sensor's first look is no update to it. Asked for once: a failure is not asked for again.
@@ -44,6 +51,7 @@ class ProfilePropertiesConfig(dg.Config):
 
     unfold_nested: bool | None = _UNFOLD
     memory_mb: int = _MEMORY
+    typed_table: bool | None = _TYPED_TABLE
 
 
 class EventPropertiesConfig(dg.Config):
@@ -51,6 +59,7 @@ class EventPropertiesConfig(dg.Config):
 
     unfold_nested: bool | None = _UNFOLD
     memory_mb: int = _MEMORY
+    typed_table: bool | None = _TYPED_TABLE
     event_views: list[str] = Field(
         default=[],
         description="Events that get a view of their own, events_wide_<name>, from now on; [*]: all.",
@@ -76,7 +85,7 @@ def property_assets(project: CopiedProject, sources: Collection[Source] = SOURCE
     )
     def profile_properties(config: ProfilePropertiesConfig) -> CatalogueOrder:
         """Order the catalogue and the view of profiles."""
-        return CatalogueOrder(PROFILES, (), config.unfold_nested, config.memory_mb, project.schema)
+        return CatalogueOrder(PROFILES, (), config.unfold_nested, config.memory_mb, project.schema, config.typed_table)
 
     view = f"{project.schema}.{EVENTS.view}"
 
@@ -90,7 +99,7 @@ def property_assets(project: CopiedProject, sources: Collection[Source] = SOURCE
     def event_properties(config: EventPropertiesConfig) -> CatalogueOrder:
         """Order the catalogue and the views of events."""
         views = tuple(config.event_views)
-        return CatalogueOrder(EVENTS, views, config.unfold_nested, config.memory_mb, project.schema)
+        return CatalogueOrder(EVENTS, views, config.unfold_nested, config.memory_mb, project.schema, config.typed_table)
 
     @_asset(
         GROUPS,

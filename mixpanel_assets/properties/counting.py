@@ -8,7 +8,7 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 import duckdb
 
 from mixpanel_assets.properties import changed_days, statistics
-from mixpanel_assets.properties.sources import Source
+from mixpanel_assets.properties.sources import EVENTS, Source
 
 DAYS = "event_property_days"
 _COUNTED_DAYS = "event_property_counted_days"
@@ -32,5 +32,7 @@ def count_days(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"create temp table counted as select * replace (sketch::bit as sketch) from {DAYS}")
 
 
-def _counts(day: str, rows: str) -> str:
-    return statistics.counted(f"select {day} as day, event_name, event_time as seen, properties {rows}")
+def _counts(day: str, chosen: str) -> str:
+    return statistics.counted(
+        f"select {day} as day, event_name, event_time as seen, properties from {EVENTS.table} {chosen}"
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from mixpanel_assets.properties import catalogue, groups, wide_views
+from mixpanel_assets.properties import catalogue, groups, typed_tables, wide_views
 from mixpanel_assets.properties.catalogue import MEMORY_MB, Drift
 from mixpanel_assets.properties.sources import GROUPS, Source, group
 from mixpanel_assets.settings import SCHEMA
@@ -24,6 +24,7 @@ class CatalogueOrder:
         unfold_nested: Nested values in the views as STRUCT (True) or JSON (False) from now on; None: as before.
         memory_mb: What DuckDB may use.
         schema: Where.
+        typed_table: Keep what the view shows as a table from now on (True), or no longer (False); None: as before.
     """
 
     source: Source
@@ -31,6 +32,7 @@ class CatalogueOrder:
     unfold_nested: bool | None = None
     memory_mb: int = MEMORY_MB
     schema: str = SCHEMA
+    typed_table: bool | None = None
 
     @property
     def table(self) -> str:
@@ -65,6 +67,9 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
             wide_views.request_event_views(connection, order.event_views)
         _choose_nested(connection, order, [order.source])
         views = wide_views.create_views(connection, order.source)
+        if order.typed_table is not None:
+            typed_tables.choose(connection, order.source, wanted=order.typed_table)
+        typed_tables.update(connection, order.source)
     return Catalogued(count(connection, f"select count(*) from {order.source.catalogue}"), drift, tuple(views))
 
 

@@ -25,6 +25,11 @@ class Source:
     columns: tuple[str, ...]
     by_event: bool
 
+    @property
+    def typed_table(self) -> str:
+        """Name of the table that has what the view shows."""
+        return self.view.removesuffix("_wide") + "_typed"
+
 
 PROFILES = Source(
     "profiles",

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import duckdb
 
-from mixpanel_assets.properties import catalogue, wide_views
+from mixpanel_assets.properties import catalogue, typed_tables, wide_views
 from mixpanel_assets.properties.sources import EVENTS
 from mixpanel_assets.storage.duckdb_file import DuckDBFile
 
 NAMES, COMMON, OWN = 20, 20, 14
 DAYS = 30
-ONE_COLUMN = "select count(common_3) from events_wide"
+ONE_COLUMN = "select count(common_3) from {}"
+TEN_COLUMNS = f"select {', '.join(f'count(common_{k})' for k in range(10))} from {{}}"
 # Kinds of values in turn, of `h`, a hash of the row.
 _VALUES = (
     "(h % {most})::varchar",
@@ -47,10 +48,16 @@ class Measured:
     peak_mb: int
 
 
-def _all_columns(connection: duckdb.DuckDBPyConnection) -> object:
-    described = connection.execute("describe events_wide").fetchall()
+def _all_columns(connection: duckdb.DuckDBPyConnection, table: str) -> object:
+    described = connection.execute(f"describe {table}").fetchall()
     counted = ", ".join(f'count("{row[0]}")' for row in described)
-    return connection.execute(f"select {counted} from events_wide").fetchall()
+    return connection.execute(f"select {counted} from {table}").fetchall()
+
+
+def _typed_table(connection: duckdb.DuckDBPyConnection) -> object:
+    typed_tables.choose(connection, EVENTS, wanted=True)
+    typed_tables.update(connection, EVENTS)
+    return None
 
 
 def _reload_a_day(connection: duckdb.DuckDBPyConnection) -> object:
@@ -74,8 +81,15 @@ STEPS: dict[str, Step] = {
     "(a day is loaded again)": _reload_a_day,
     "catalogue, one day of 30 new": lambda c: catalogue.update(c, EVENTS),
     "21 views": _views,
-    "events_wide, one column": lambda c: c.execute(ONE_COLUMN).fetchall(),
-    "events_wide, all columns": _all_columns,
+    "events_wide, one column": lambda c: c.execute(ONE_COLUMN.format("events_wide")).fetchall(),
+    "events_wide, ten columns": lambda c: c.execute(TEN_COLUMNS.format("events_wide")).fetchall(),
+    "events_wide, all columns": lambda c: _all_columns(c, "events_wide"),
+    "events_typed, made": _typed_table,
+    "(another day is loaded again)": _reload_a_day,
+    "events_typed, one day of 30 new": lambda c: typed_tables.update(c, EVENTS),
+    "events_typed, one column": lambda c: c.execute(ONE_COLUMN.format("events_typed")).fetchall(),
+    "events_typed, ten columns": lambda c: c.execute(TEN_COLUMNS.format("events_typed")).fetchall(),
+    "events_typed, all columns": lambda c: _all_columns(c, "events_typed"),
 }
 
 
