@@ -3,7 +3,7 @@
 import functools
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,7 @@ def build_defs(
     _check_name(project, standard, resources or {})
     own_jobs = [*jobs(own, executor or threaded_executor), history_job(project, executor or threaded_executor)]
     return dg.Definitions(
-        assets=[_source(project), *_with_code([*synced, *derived])],
+        assets=[_source(project), *_with_code([*synced, *derived]), *_histories(own, owners)],
         asset_checks=[*(stream.checks for stream in own), *property_checks(project, catalogued)],
         jobs=own_jobs,
         schedules=[*(hourly_schedule(stream, lookback_days, cron) for stream in own), history_schedule(project)],
@@ -240,6 +240,27 @@ def _source(project: CopiedProject) -> dg.AssetSpec:
         kinds={"mixpanel"},
         description="The project in Mixpanel. It is read, and made or changed by nothing here.",
     )
+
+
+def _histories(streams: Iterable[Stream], owners: Sequence[str]) -> list[dg.AssetSpec]:
+    """What is stored beside a stream's table, where a sync was told to: no run makes it alone."""
+    return [
+        dg.AssetSpec(
+            stream.project.key(stream.history),
+            deps=[stream.key],
+            group_name=stream.project.group,
+            kinds={"duckdb"},
+            tags={"personal_data": "true"},
+            owners=owners,
+            metadata={"dagster/table_name": f"{stream.project.schema}.{stream.history}"},
+            description=(
+                f"What each of {stream.key.to_user_string()} was, and when: one row per period. It begins with a sync "
+                "whose setting `history` is true, and is written with each sync from then on."
+            ),
+        )
+        for stream in streams
+        if stream.history
+    ]
 
 
 def _with_specs(

@@ -43,6 +43,7 @@ def fetch_profiles(
     as_of_timestamp: int | None = None,
     output_properties: Sequence[str] | None = None,
     page_size: int | None = None,
+    history: bool = False,
     data_group_id: str | None = None,
     max_removed_fraction: float | None = None,
     max_missing_fraction: float | None = None,
@@ -65,7 +66,8 @@ def fetch_profiles(
         as_of_timestamp: With behaviors: the end of their windows, in seconds since 1970.
         output_properties: Only these properties.
         page_size: Profiles per page wished for; Mixpanel decides.
-        data_group_id: Group profiles of this group, instead of users.
+        history: From now on keep what each profile was, in `mixpanel.profile_history`; later syncs go on with it.
+        data_group_id: Was for group profiles, which are `fetch_list("groups", ...)` now.
         max_removed_fraction: Largest share of the stored profiles that may vanish (default 0.5).
         max_missing_fraction: Share of the reported profiles that may be missing from pages that came (default 0.001).
         on_quota: When the hourly quota is too small: "stop", or "wait" until there is room.
@@ -93,6 +95,7 @@ def fetch_profiles(
         "as_of_timestamp": as_of_timestamp,
         "output_properties": output_properties,
         "page_size": page_size,
+        "history": history or None,
         "data_group_id": data_group_id,
         "max_removed_fraction": max_removed_fraction,
         "max_missing_fraction": max_missing_fraction,

@@ -69,10 +69,19 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", "dagster/table_name": table})
         if isinstance(obj, (CatalogueOrder, IdentitiesOrder)):
             return
+        if "history_rows" in metadata and isinstance(obj, StagedSnapshot):
+            self._tell_of_history(context, obj, metadata)
         obj.drop()
         source = next((source for source in SOURCES if source.table == obj.table), None)
         if source is not None:  # What was stored can be queried by typed columns at once.
             ensure_views(self._warehouse(context.log.info, obj.schema), source)
+
+    def _tell_of_history(self, context: dg.OutputContext, obj: StagedSnapshot, metadata: Mapping[str, Any]) -> None:
+        """What was stored beside the asset, as an asset of its own."""
+        table = obj.stream.history_table or ""
+        said = {"dagster/row_count": metadata["history_rows"], "dagster/table_name": f"{obj.schema}.{table}"}
+        said |= {name: metadata[name] for name in ("history_periods_begun", "history_removed")}
+        context.log_event(dg.AssetMaterialization([*context.asset_key.path[:-1], table], metadata=said))
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("query the table through the `warehouse` resource instead of loading it")

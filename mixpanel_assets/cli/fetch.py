@@ -57,6 +57,9 @@ def fetch_profiles(
         typer.Option(help='Only these properties: repeated, or a JSON list such as ["$email", "plan"].'),
     ] = None,
     page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="From now on keep what each profile was, in mixpanel.profile_history.")
+    ] = False,
     data_group_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     max_missing_fraction: Annotated[
         float | None, typer.Option(help="Share of profiles that may be missing from the pages (default 0.001).")
@@ -75,6 +78,7 @@ def fetch_profiles(
         "as_of_timestamp": as_of_timestamp,
         "output_properties": names(output_properties),
         "page_size": page_size,
+        "history": history or None,
         "data_group_id": data_group_id,
         "max_missing_fraction": max_missing_fraction,
     }

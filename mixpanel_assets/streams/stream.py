@@ -47,6 +47,7 @@ class Stream:
         project: Whose data.
         of: The same kind of another project.
         missing_pages: Of a stream in pages: those that the last sync lacks, by the instance and the DuckDB file.
+        history: The table, and the asset, of what its rows were; None: it has none.
         counted: Of a stream in pages: how many requests of a sync of so many pages count against the hour.
     """
 
@@ -70,6 +71,7 @@ class Stream:
     of: Callable[[CopiedProject], "Stream"]
     missing_pages: Callable[[dg.DagsterInstance, Warehouse], Sequence[int]] | None = None
     counted: Callable[[int, Account], int] | None = None
+    history: str | None = None
 
     @property
     def jobs(self) -> frozenset[str]:

@@ -31,9 +31,20 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     page_size: int | None = Field(
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
     )
+    history: bool = Field(
+        default=False,
+        description=(
+            "Keep in mixpanel.profile_history what each profile was, from now on, also in later syncs that do not say "
+            "so; dropping that table ends it."
+        ),
+    )
     data_group_id: str | None = Field(
         default=None, description="Was for group profiles, which are mixpanel/groups now."
     )
+
+    @property
+    def keep_history(self) -> bool:
+        return self.history
 
     def asked(self, variables: Variables = ENVIRONMENT) -> ProfileQuery:
         return ProfileQuery(

@@ -21,4 +21,5 @@ PROFILE_PAGES = SnapshotStream(
     query=ProfileQuery,
     fetch_page=fetch_page,
     missing_table="missing_pages",
+    history_table="profile_history",
 )

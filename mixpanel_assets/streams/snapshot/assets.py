@@ -72,6 +72,7 @@ class _Parts:
             project=project,
             missing_pages=self.missing_pages,
             counted=self.counted,
+            history=stream.history_table,
             of=self.of,
         )
 

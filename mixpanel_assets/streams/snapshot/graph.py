@@ -125,6 +125,7 @@ class _SnapshotSteps(Steps):
             total=snapshots.expected_total(snapshot, settled),
             max_removed_fraction=chosen.max_removed_fraction,
             schema=self.project.schema,
+            keep_history=chosen.keep_history,
         )
         # Output(data_version=...) would warn in every run that it is beta.
         context.set_data_version(self.asset, reports.data_version(settled))

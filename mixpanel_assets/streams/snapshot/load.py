@@ -21,7 +21,7 @@ from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.columns import create_table, is_newer
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
-from mixpanel_assets.streams.snapshot import changes, missing
+from mixpanel_assets.streams.snapshot import changes, history, missing
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import FILTER
 
@@ -47,6 +47,7 @@ class Published:
         missing: Rows that were reported, or due on the pages that came, and did not come; None where it is unknown.
         newer: Rows that are newer than the snapshot, and stayed.
         absent: Properties that were asked for, and that no row has that came.
+        history: What was added to the history; None where none is kept, or the sync says nothing of it.
     """
 
     rows: int
@@ -56,6 +57,7 @@ class Published:
     missing: int | None = 0
     newer: int = 0
     absent: tuple[str, ...] = ()
+    history: history.Noted | None = None
 
 
 def publish(connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> Published:
@@ -122,6 +124,7 @@ class _Load:
         self._connection.execute("drop table chosen_rows")
         self._replace_rejected()
         missing.note_pages(self._connection, self._stream, self._staged.snapshot, self._staged.failed)
+        noted = history.note(self._connection, self._staged)
         return Published(
             rows=before - removed + chosen - kept,
             added=chosen - kept,
@@ -130,6 +133,7 @@ class _Load:
             missing=self._missing(distinct),
             newer=distinct - chosen,
             absent=self._absent_properties() if chosen else (),
+            history=noted,
         )
 
     def _count(self, what: str, **values: object) -> int:

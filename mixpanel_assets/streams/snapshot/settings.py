@@ -26,6 +26,11 @@ class SnapshotConfig(SyncConfig):
         default=False, description="Fetch only the pages that failed last time, under the same session."
     )
 
+    @property
+    def keep_history(self) -> bool:
+        """Whether what rows were is to be kept from now on."""
+        return False
+
     def asked(self, variables: Variables = ENVIRONMENT) -> SnapshotQuery:
         """What a stream asks for with these settings, and those of its project, before it is checked."""
         raise NotImplementedError

@@ -304,6 +304,7 @@ class StagedSnapshot:
         total: Rows that there should be, None if the server does not say.
         max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
         schema: Where the tables are.
+        keep_history: Whether what rows were is to be kept from now on.
     """
 
     stream: SnapshotStream
@@ -315,6 +316,7 @@ class StagedSnapshot:
     total: int | None
     max_removed_fraction: float
     schema: str = SCHEMA
+    keep_history: bool = False
 
     @property
     def table(self) -> str:

@@ -10,6 +10,7 @@ import dagster as dg
 import duckdb
 
 from mixpanel_assets.client.server_text import quoted, visible
+from mixpanel_assets.streams.snapshot.history import Noted
 from mixpanel_assets.streams.snapshot.load import publish
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
@@ -40,6 +41,7 @@ def store(
         )
     seconds = (datetime.now(timezone.utc) - staged.snapshot.started_at).total_seconds()
     return {
+        **_history(published.history),
         **_preview(connection, staged.stream, preview_rows),
         "dagster/row_count": published.rows,
         f"new_{rows}": published.added,
@@ -48,6 +50,12 @@ def store(
         f"missing_{rows}": dg.MetadataValue.null() if published.missing is None else published.missing,
         "duration_seconds": round(seconds, 3),
     }
+
+
+def _history(noted: Noted | None) -> Mapping[str, Any]:
+    if noted is None:
+        return {}
+    return {"history_rows": noted.rows, "history_periods_begun": noted.began, "history_removed": noted.removed}
 
 
 def _preview(connection: duckdb.DuckDBPyConnection, stream: SnapshotStream, rows: int) -> Mapping[str, Any]:

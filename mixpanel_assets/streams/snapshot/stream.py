@@ -82,6 +82,7 @@ class SnapshotStream:
         missing_table: The table of the pages that did not come.
         part: The column that says of which part a row is, for a stream whose page 0 says which parts there are and
             whose further pages hold one each. Keys are told apart within a part; a part that fails costs only itself.
+        history_table: The table of what its rows were, which a setting begins; None: it has none.
         guards_parts: Whether no part may lose more rows than `max_removed_fraction`; else all together.
         asks_first_page: Whether page 0 is a request; the settings may say which parts there are.
         is_counted: Whether its requests count against the hour.
@@ -97,6 +98,7 @@ class SnapshotStream:
     columns: tuple[Column, ...] = ()
     part: Column | None = None
     changes_table: str | None = None
+    history_table: str | None = None
     guards_parts: bool = False
     asks_first_page: bool = True
     is_counted: bool = True
