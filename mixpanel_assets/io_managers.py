@@ -25,6 +25,7 @@ from mixpanel_assets.resources import DATA_PATH, DATABASE, READ_COPY, StagingRes
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.staged import StagedEvents
+from mixpanel_assets.streams.owed import STORED_IN
 from mixpanel_assets.streams.snapshot import store as snapshots
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
@@ -66,7 +67,8 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         if moved:
             context.log.warning(moved)
         table = f"{obj.schema}.{obj.table}"
-        context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", "dagster/table_name": table})
+        place = {STORED_IN: warehouse.name, "dagster/table_name": table}
+        context.add_output_metadata({**metadata, "Query": f"SELECT * FROM {table}", **place})
         if isinstance(obj, (CatalogueOrder, IdentitiesOrder)):
             return
         if "history_rows" in metadata and isinstance(obj, StagedSnapshot):

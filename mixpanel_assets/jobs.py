@@ -37,12 +37,13 @@ def history_job(project: CopiedProject, executor: dg.ExecutorDefinition) -> dg.J
 
     @dg.op(
         name=project.called("delete_old_runs"),
-        required_resource_keys=project.resource_keys("history", "staging"),
-        description="Delete old runs from Dagster's history, and staged files that no run will take up.",
+        required_resource_keys=project.resource_keys("history", "staging", "warehouse"),
+        description="Delete old runs from Dagster's history, old states of a DuckLake, and staged files of no use.",
     )
     def delete(context: dg.OpExecutionContext) -> None:
         own = ProjectResources(context.resources, project)
         own.history.delete_old_runs(context, project)
+        own.history.delete_old_states(own.warehouse.open(context.log, project.schema))
         delete_leftovers(context.instance, own.staging.place())
 
     return dg.GraphDefinition(name=name, node_defs=[delete]).to_job(

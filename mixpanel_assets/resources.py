@@ -178,9 +178,11 @@ class StagingResource(dg.ConfigurableResource["StagingResource"]):
 
 
 class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
-    """How long Dagster keeps the runs of a project's assets."""
+    """How long Dagster keeps the runs of a project's assets, and a DuckLake its earlier states."""
 
-    keep_days: int = Field(default=30, ge=0, description="Runs older than this are deleted; 0: none for its age.")
+    keep_days: int = Field(
+        default=30, ge=0, description="Runs, and states of a DuckLake, that are older are deleted; 0: none for its age."
+    )
     max_mb: int = Field(
         default=800, ge=0, description="The oldest runs are deleted while the logs of all take more MB; 0: none for it."
     )
@@ -193,6 +195,11 @@ class HistoryResource(dg.ConfigurableResource["HistoryResource"]):
                 f"deleted {deleted} runs from Dagster's history, older than {self.keep_days} days or beyond "
                 f"{self.max_mb} MB"
             )
+
+    def delete_old_states(self, warehouse: Warehouse) -> None:
+        """Delete what the tables were longer ago, where that is kept."""
+        if self.keep_days:
+            warehouse.forget_states(self.keep_days)
 
 
 DATABASE = "DuckDB file, or a DuckLake as `ducklake:...`; default: MP_DATABASE."

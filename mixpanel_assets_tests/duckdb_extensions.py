@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 _VERSION = "1.5.5"
-_EXTENSIONS = ("ducklake", "httpfs", "postgres_scanner", "sqlite_scanner")
+_EXTENSIONS = ("aws", "ducklake", "httpfs", "postgres_scanner", "sqlite_scanner")
 _FOLDER = Path(sys.prefix) / f"duckdb-{_VERSION}"
 _PUT_IN_PLACE = """
 import duckdb, os, pathlib, sys

@@ -100,3 +100,22 @@ def test_no_record_is_not_the_same_as_nothing_owed(
     assert sandbox.journal.requests == []
     assert run(["status"]) == 0
     assert json.loads(capfd.readouterr().out)[asset] is None
+
+
+def test_pages_that_another_database_lacks_are_not_fetched_into_this_one(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Red when the history alone says what is owed: the retry stored it here, and there nothing was owed any more."""
+    sandbox.faults = [Fault("engage", "status:403", page=1, times=None)]
+    assert run(["fetch", "profiles", "--parallel"]) == 1
+    sandbox.faults = []
+    sandbox.journal.clear()
+    monkeypatch.setenv("MP_DATABASE", "another.duckdb")
+    capfd.readouterr()
+    assert run(["retry", "profiles"]) != 0
+    said = capfd.readouterr().err
+    assert "the last sync of mixpanel/profiles stored in " in said
+    assert "another.duckdb has nothing of it: set MP_DATABASE to that, or sync mixpanel/profiles anew" in said
+    assert sandbox.journal.requests == []
+    monkeypatch.delenv("MP_DATABASE")
+    assert run(["retry", "profiles"]) == 0

@@ -33,6 +33,8 @@ from mixpanel_assets.storage.warehouse import Say, Warehouse
 
 # What the catalog is called in our connections; people attach it under any name.
 _CATALOG = "lake"
+# A file goes so long after the last state that has it.
+_READ_DAYS = 1
 _PROBE = "mixpanel-assets-can-write.csv"
 
 
@@ -65,6 +67,21 @@ class DuckLake(Warehouse):
                 connection.execute(f"copy (select 1) to {sql_text(data + _PROBE)}")
         if not data.startswith("s3://"):
             check_writable(Path(data))
+
+    def forget_states(self, days: int) -> None:
+        """Delete the states before the present one that are older, and what only they have. What cannot be deleted is
+        said, and left to the next time."""
+        expired = f"call ducklake_expire_snapshots('{_CATALOG}', older_than => now() - interval '{days} days')"
+        # Who reads such a state at the moment goes on.
+        unused = f"call ducklake_cleanup_old_files('{_CATALOG}', older_than => now() - interval '{_READ_DAYS} days')"
+        with self._opened_if_there() as connection:
+            if connection is None:
+                return
+            try:
+                connection.execute(expired)
+                connection.execute(unused)
+            except duckdb.Error as error:
+                self.say(f"earlier states of {self.name} are kept: {self._explained(error)}")
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:

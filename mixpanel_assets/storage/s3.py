@@ -22,14 +22,22 @@ def set_up(connection: duckdb.DuckDBPyConnection, url: str) -> None:
     """
     said = settings.s3()
     connection.execute("load httpfs")
+    elsewhere = {
+        "endpoint": sql_text(said.endpoint),
+        "use_ssl": str(said.is_encrypted).lower(),
+        "url_style": "'path'",
+    }
     if said.endpoint:
-        connection.execute(f"set s3_endpoint = {sql_text(said.endpoint)}")
-        connection.execute(f"set s3_use_ssl = {str(said.is_encrypted).lower()}")
-        connection.execute("set s3_url_style = 'path'")
-    elif not said.has_key and not _has_secret(connection, url):
-        bucket = sql_text(f"s3://{urlsplit(url).netloc}")
-        how = f"type s3, provider credential_chain, scope {bucket}"
+        for name, value in elsewhere.items():
+            connection.execute(f"set s3_{name} = {value}")
+    if not said.has_key and not _has_secret(connection, url):
+        options = [f"{name} {value}" for name, value in elsewhere.items()] if said.endpoint else []
+        how = ", ".join(["type s3", "provider credential_chain", f"scope {sql_text(_bucket(url))}", *options])
         connection.execute(f"create secret if not exists mixpanel_data ({how})")
+
+
+def _bucket(url: str) -> str:
+    return f"s3://{urlsplit(url).netloc}"
 
 
 def _has_secret(connection: duckdb.DuckDBPyConnection, url: str) -> bool:

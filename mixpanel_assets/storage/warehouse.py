@@ -76,6 +76,9 @@ class Warehouse(ABC):
         """Make what was written visible, all or nothing."""
         connection.commit()
 
+    def forget_states(self, days: int) -> None:  # noqa: B027
+        """Delete the states before the present one that are older, where there are any."""
+
     @contextmanager
     def turn(self) -> Iterator[Callable[[], None]]:
         """No other sync of ours works with it meanwhile. What it returns raises a WarehouseError if that was lost."""

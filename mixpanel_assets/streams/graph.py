@@ -270,6 +270,7 @@ def _plan_op(steps: Steps) -> dg.OpDefinition:
         with one_line_errors():
             own.history.delete_old_runs(context, steps.project)
             stored = own.warehouse.open_for_sync(context.log, steps.project.schema)
+            own.history.delete_old_states(stored)
             planned = steps.plan(_sync(steps, context), config, stored)
             if planned.needs is not None:
                 keep_to(planned.needs, config.on_quota, context.log)

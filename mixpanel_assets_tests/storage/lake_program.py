@@ -1,7 +1,7 @@
 """What the tests of DuckLakes run in processes that have DuckDB's extensions. Prints JSON.
 
 Commands: `sync`, all streams into a file and into a DuckLake, and all that is read of them; `check`, what is said of
-places before the first request.
+places before the first request; `forget`, what is left of earlier states.
 """
 
 import json
@@ -19,6 +19,8 @@ from mixpanel_assets.properties.publish import publish as catalogue
 from mixpanel_assets.properties.sources import EVENTS
 from mixpanel_assets.resources import warehouse_at
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets.storage.ducklake import DuckLake
+from mixpanel_assets.storage.warehouse import count
 
 DAYS = ["--from", "2026-01-01", "--to", "2026-01-02"]
 # Of the day of the sync, or of this run alone.
@@ -101,5 +103,20 @@ def check(cases: str) -> list[str]:
     return said
 
 
+def forget(_: str) -> list[Any]:
+    """States and profiles before and after all earlier states are forgotten; and what was said."""
+    said: list[str] = []
+    lake = warehouse_at("", said.append)
+    assert isinstance(lake, DuckLake)
+    lake.check_ready()
+    numbers = []
+    for days in (30, 0):
+        lake.forget_states(days)
+        with lake.connection() as connection:
+            states = count(connection, "select count(*) from lake.snapshots()")
+            numbers.append([states, count(connection, "select count(*) from lake.mixpanel.profiles")])
+    return [*numbers, said]
+
+
 if __name__ == "__main__":
-    print(json.dumps({"sync": sync, "check": check}[sys.argv[1]](sys.argv[2])))
+    print(json.dumps({"sync": sync, "check": check, "forget": forget}[sys.argv[1]](sys.argv[2])))

@@ -136,6 +136,26 @@ def test_readers_stay_while_two_write_and_one_is_killed(place: dict[str, str], t
     assert before == 10
 
 
+def test_a_profile_of_aws_and_states_that_are_forgotten(s3: Buckets, tmp_path: Path) -> None:
+    """Red when DuckDB alone looks for an account, as it knows no profile; and when earlier states stay for ever."""
+    with s3.guarded("s3:*") as account:
+        profile = (
+            "[default]\naws_access_key_id = {AWS_ACCESS_KEY_ID}\naws_secret_access_key = {AWS_SECRET_ACCESS_KEY}\n"
+        )
+        (tmp_path / "credentials").write_text(profile.format(**account))
+        place = {
+            "MP_DATABASE": f"ducklake:sqlite:{tmp_path}/c.sqlite",
+            "MP_DATA_PATH": f"s3://{BUCKET}/profile",
+            "AWS_ENDPOINT_URL": account["AWS_ENDPOINT_URL"],
+            "AWS_REGION": account["AWS_REGION"],
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        }
+        assert putting(place, str(tmp_path), "a", "3").wait() == 0
+        [states, rows], left, said = program("forget", str(tmp_path), **place)
+        assert (states > 3, rows, left, said) == (True, 4, [1, 4], [])
+    assert s3.keys("profile/") == ["profile/mixpanel-assets-can-write.csv"]
+
+
 def test_what_is_wrong_is_said_in_a_line(server: postgres.Server, s3: Buckets, tmp_path: Path, free_port: int) -> None:
     """Before the first request, and without a password."""
     good = in_postgres(server, f"{tmp_path}/data")

@@ -37,6 +37,7 @@ from mixpanel_assets.streams.events.taken_over import take_over
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.outcome import outcomes_of
+from mixpanel_assets.streams.owed import STORED_IN
 from mixpanel_assets.streams.reports import timeline
 
 TABLE = "events"
@@ -168,9 +169,9 @@ class _EventsSteps(Steps):
 
     def stored(self, context: _Context) -> StoredEvents:
         """What the table says."""
-        warehouse = ProjectResources(context.resources, self.project).warehouse
-        with one_line_errors(), warehouse.open(context.log, self.project.schema).reading() as connection:
-            return stored_events(connection)
+        warehouse = ProjectResources(context.resources, self.project).warehouse.open(context.log, self.project.schema)
+        with one_line_errors(), warehouse.reading() as connection:
+            return replace(stored_events(connection), database=warehouse.name)
 
     def _report_each(
         self, context: _Context, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
@@ -197,7 +198,8 @@ class _EventsSteps(Steps):
     def _said(
         self, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents, days: Iterable[str]
     ) -> dict[str, Any]:
-        return reports.sync_metadata(planned, settled, stored, days, f"{self.project.schema}.{TABLE}")
+        said = reports.sync_metadata(planned, settled, stored, days, f"{self.project.schema}.{TABLE}")
+        return {**said, STORED_IN: stored.database}
 
     def _note_too_old(self, context: _Context, results: Sequence[ChunkResult]) -> None:
         """Leave word of days that no sync can bring: what failed of them earlier is owed no more."""

@@ -41,10 +41,11 @@ class StoredDay:
 
 @dataclass(frozen=True)
 class StoredEvents:
-    """All days that were ever loaded, by ISO date, and those whose last answer was refused."""
+    """All days that were ever loaded, by ISO date, those whose last answer was refused, and where that was read."""
 
     days: dict[str, StoredDay]
     refused: tuple[RefusedDay, ...] = ()
+    database: str = ""
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:

@@ -18,7 +18,7 @@ from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
-from mixpanel_assets.streams.owed import NoRecordError
+from mixpanel_assets.streams.owed import NoRecordError, refuse_other_database
 from mixpanel_assets.streams.snapshot import reports, snapshots
 from mixpanel_assets.streams.snapshot.owed import owed_pages
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
@@ -155,6 +155,7 @@ class _SnapshotSteps(Steps):
         Raises:
             ConfigurationError: there is nothing to fetch again, or it is another project's.
         """
+        refuse_other_database(context.instance, self.asset, warehouse, self.of.missing_table)
         last = owed_pages(context.instance, self.of, self.asset, warehouse)
         name = self.asset.to_user_string()
         if not last.pages:
