@@ -35,8 +35,8 @@ class Project:
         """One event more, asked for later than those before."""
         self._asked += 1
         self.connection.execute(
-            f"insert into events values (?, timestamp '2026-01-{day:02d} 12:00', ?, 'i', ?::json, "
-            f"timestamptz '2026-02-01 00:00Z' + interval {self._asked} second, '2026-01-{day:02d}')",
+            f"insert into events values (?, timestamp '2026-01-{day:02d} 12:00:00', ?, 'i', ?::json, "
+            f"timestamptz '2026-02-01 00:00:00+00' + interval {self._asked} second, '2026-01-{day:02d}')",
             [name, who, json.dumps(properties)],
         )
 
@@ -59,7 +59,7 @@ class Project:
         self._asked += 1
         self.connection.execute(
             "insert into profiles select unnest(?::varchar[]), "
-            f"timestamptz '2026-02-01 00:00Z' + interval {self._asked} second",
+            f"timestamptz '2026-02-01 00:00:00+00' + interval {self._asked} second",
             [list(ids)],
         )
 
