@@ -125,6 +125,8 @@ class PoolSlots(InstanceConcurrencyContext):
 
     def _reuses_slot(self, pool: str, step_key: str) -> bool:
         """Whether the step got the slot of one that ended. If it may not have it, that slot is freed."""
+        if step_key in self._spare:  # It is tried again, and the storage knows a step once.
+            self._free(step_key)
         ended = next((ended for ended, its_pool in self._spare.items() if its_pool == pool), None)
         if ended is None:
             return False

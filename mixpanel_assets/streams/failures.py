@@ -32,6 +32,14 @@ class OneLineFailure(dg.Failure, _WithoutStack):
         super().__init__(text, metadata={**(metadata or {}), "error": kind}, allow_retries=False)
 
 
+class UpForRetry(dg.RetryRequested, _WithoutStack):
+    """The end of a step's first attempt, shown as its line alone."""
+
+    def __init__(self, text: str) -> None:
+        _WithoutStack.__init__(self, text)
+        self.max_retries, self.seconds_to_wait = 1, 0
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Our own errors as failures: their message is all that there is to say."""

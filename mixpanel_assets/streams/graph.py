@@ -20,6 +20,7 @@ from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import Budget, keep_to
+from mixpanel_assets.streams.failed_steps import show_failure, shown_failure
 from mixpanel_assets.streams.failures import one_line_errors
 from mixpanel_assets.streams.outcome import MISSING, Fetched, outcomes_of, refuse_nothing
 from mixpanel_assets.streams.reports import unit_metadata
@@ -284,15 +285,24 @@ def _fetch_op(steps: Steps) -> dg.OpDefinition:
 
     @dg.op(**_op(steps, steps.names.fetch, "mixpanel", "staging", online=True), out=out)
     def fetch(context: dg.OpExecutionContext, order: Order) -> dg.Output[Any]:
+        sync = _sync(steps, context)
         with one_line_errors():
-            fetched = steps.fetch(_sync(steps, context), order)
-            if fetched.error is None:
-                context.log.info(f"{order.words}: {fetched.rows} {steps.stream}")
-            else:
-                context.log.error(f"failed: {fetched.error}")
+            fetched = shown_failure(context, sync.staging)
+            if fetched is None:
+                fetched = steps.fetch(sync, order)
+                _say_fetched(context, order, fetched, steps.stream)
+                if fetched.error is not None:
+                    show_failure(context, sync.staging, fetched)
             return dg.Output(fetched, metadata={**order.said, **unit_metadata(fetched)})
 
     return fetch
+
+
+def _say_fetched(context: dg.OpExecutionContext, order: Order, fetched: Fetched, rows: str) -> None:
+    if fetched.error is None:
+        context.log.info(f"{order.words}: {fetched.rows} {rows}")
+    else:
+        context.log.error(f"failed: {fetched.error}")
 
 
 def _check_op(steps: Steps) -> dg.OpDefinition | None:

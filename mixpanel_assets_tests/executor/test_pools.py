@@ -46,6 +46,19 @@ class TestPools:
             assert held(instance) == []
         assert most_in_flight(journal(lines)) == 2
 
+    def test_a_step_that_is_tried_again_gets_a_slot(self, instance: dg.DagsterInstance) -> None:
+        """Red when it takes over another's slot while it still has its own: the storage knows a step once."""
+        ours = instance.create_run_for_job(toy_runs.pages_job)
+        with PoolSlots(instance, ours, {POOL: LIMIT}, {POOL: LIMIT}) as slots:
+            assert slots.claim(POOL, "first")
+            assert slots.claim(POOL, "second")
+            for step_key in ("second", "first"):
+                slots.free_step(step_key)
+            for step_key in ("first", "second"):
+                assert slots.claim(POOL, step_key)
+            assert sorted(held(instance)) == ["first", "second"]
+        assert held(instance) == []
+
     def test_who_cannot_use_a_slot_does_not_wait_for_it(self, instance: dg.DagsterInstance) -> None:
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
         other, ours = (instance.create_run_for_job(toy_runs.pages_job) for _ in range(2))
