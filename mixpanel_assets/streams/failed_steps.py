@@ -5,49 +5,47 @@ UI draws that in yellow, with the reason. Its second attempt asks nothing, and h
 """
 
 import pickle
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from mixpanel_assets import private_files
+from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.streams.failures import UpForRetry
 
 # Each costs a step more, a tenth of a second; who looks at a run of which more failed sees it without.
 _MOST_SHOWN = 100
 
 
-def show_failure(context: dg.OpExecutionContext, staging: Path, fetched: Any) -> None:
-    """Keep what did not come for the second attempt, and begin it; nothing where steps are not tried again, or where
-    many show already.
+def show_failure(context: dg.OpExecutionContext, staging: Staging, fetched: Any) -> None:
+    """Keep what did not come for the second attempt, and begin it; nothing where steps are not tried again, where it
+    cannot be kept, or where many show already.
 
     Raises:
         UpForRetry: the end of this attempt.
     """
-    file = _file(context, staging)
-    if (
-        context.get_step_execution_context().retry_mode.disabled
-        or len(list(file.parent.glob("*.failed"))) >= _MOST_SHOWN
-    ):
+    folder, key = _place(context)
+    if context.get_step_execution_context().retry_mode.disabled or len(staging.names(folder)) >= _MOST_SHOWN:
         return
-    # Where it cannot be kept, it is shown by its metadata alone, as what is in excess.
-    with suppress(OSError):
-        private_files.make_folder(file.parent)
-        private_files.write(file, pickle.dumps(fetched))
-        raise UpForRetry(str(fetched.error))
+    try:
+        staging.put(key, pickle.dumps(fetched))
+    except MixpanelAssetsError:
+        return
+    raise UpForRetry(str(fetched.error))
 
 
-def shown_failure(context: dg.OpExecutionContext, staging: Path) -> Any | None:
+def shown_failure(context: dg.OpExecutionContext, staging: Staging) -> Any | None:
     """What the first attempt came to; None in a first attempt, or where nobody knows."""
     if not context.retry_number:
         return None
+    content = staging.get(_place(context)[1])
     try:
-        return pickle.loads(_file(context, staging).read_bytes())
-    except (OSError, ImportError, AttributeError, pickle.UnpicklingError, EOFError):
+        return pickle.loads(content) if content else None
+    except (ImportError, AttributeError, pickle.UnpicklingError, EOFError):
         return None
 
 
-def _file(context: dg.OpExecutionContext, staging: Path) -> Path:
-    step_key = context.get_step_execution_context().step.key
-    return staging / "handles" / context.run_id / f"{step_key}.failed"
+def _place(context: dg.OpExecutionContext) -> tuple[str, str]:
+    """Where those of a run lie, among its handles, and the key of this one."""
+    folder = f"handles/{context.run_id}/failed"
+    return folder, f"{folder}/{context.get_step_execution_context().step.key}"
