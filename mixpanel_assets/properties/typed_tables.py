@@ -9,9 +9,10 @@ from __future__ import annotations  # DuckDB's types as text, see process_setup.
 
 import duckdb
 
+from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.properties import changed_days
 from mixpanel_assets.properties.sources import Source
-from mixpanel_assets.storage.warehouse import table_exists
+from mixpanel_assets.storage.warehouse import count, table_exists
 
 _SEEN = "event_typed_days"
 # Raise it with any change to what a row becomes: days written before are written anew.
@@ -29,10 +30,30 @@ def choose(connection: duckdb.DuckDBPyConnection, source: Source, *, wanted: boo
 
 
 def update(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
-    """Bring the table up to date with the view, within the caller's transaction, if it is wanted."""
+    """Bring the table up to date with the view, within the caller's transaction, if it is wanted.
+
+    Raises:
+        WarehouseError: the memory is too little for so many columns.
+    """
     if not table_exists(connection, source.typed_table):
         return
     _fit_columns(connection, source)
+    # Each thread fills 122,880 rows of all columns before it writes any: 300 columns took 437 MB with one thread, and
+    # 793 with two.
+    threads = count(connection, "select current_setting('threads')")
+    columns = len(_columns(connection, source.typed_table))
+    connection.execute("set threads = 1")
+    try:
+        _write(connection, source)
+    except duckdb.OutOfMemoryException:
+        raise WarehouseError(
+            f"{source.typed_table}: memory_mb is too little for {columns} columns: raise it for the asset "
+            f"{source.catalogue}, or set typed_table to false"
+        ) from None
+    connection.execute(f"set threads = {threads}")
+
+
+def _write(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     if source.by_event:
         changed_days.update(
             connection, source.typed_table, _SEEN, _REVISION, lambda _, chosen: f"{_rows(source)} {chosen}", day=_DAY

@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.properties import typed_tables
 from mixpanel_assets.properties.publish import CatalogueOrder, publish
 from mixpanel_assets.properties.sources import EVENTS, PROFILES, Source
 from mixpanel_assets_tests.properties.rows import NOON, Connection, create, event, profile, rows_of
@@ -67,6 +69,16 @@ def test_profiles_are_kept_whole(connection: Connection) -> None:
     publish(connection, CatalogueOrder(PROFILES))
     assert kept(connection, PROFILES) == shown(connection, PROFILES)
     assert [row["age"] for row in rows_of(connection, "from profiles_typed")] == [3]
+
+
+def test_too_many_columns_for_the_memory_are_one_line_that_says_what_to_do(connection: Connection) -> None:
+    """Red when DuckDB's own words, which speak of settings that nobody can reach, are all that is said."""
+    create(connection, EVENTS)
+    event(connection, "e", "{" + ",".join(f'"p{number}":"{number}"' for number in range(600)) + "}")
+    publish(connection, CatalogueOrder(EVENTS, typed_table=True))
+    connection.execute("update events set synced_at = now(); set memory_limit = '12MB'")
+    with pytest.raises(WarehouseError, match=r"events_typed: memory_mb is too little for 605 columns: raise it"):
+        typed_tables.update(connection, EVENTS)
 
 
 def test_there_is_none_unless_it_is_wanted(connection: Connection) -> None:
