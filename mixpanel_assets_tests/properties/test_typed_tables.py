@@ -76,7 +76,7 @@ def test_too_many_columns_for_the_memory_are_one_line_that_says_what_to_do(conne
     create(connection, EVENTS)
     event(connection, "e", "{" + ",".join(f'"p{number}":"{number}"' for number in range(600)) + "}")
     publish(connection, CatalogueOrder(EVENTS, typed_table=True))
-    connection.execute("update events set synced_at = now(); set memory_limit = '12MB'")
+    connection.execute("insert into events select events.* from events, range(3000); set memory_limit = '60MB'")
     with pytest.raises(WarehouseError, match=r"events_typed: memory_mb is too little for 605 columns: raise it"):
         typed_tables.update(connection, EVENTS)
 
