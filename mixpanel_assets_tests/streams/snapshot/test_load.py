@@ -1,6 +1,7 @@
 """Publish: old or new, never half; what a snapshot and what a part of one does to the table."""
 
 import datetime
+import json
 import pickle
 import subprocess
 import sys
@@ -90,6 +91,13 @@ class TestSyncsWithAFilter:
         assert self.sync(warehouse, tmp_path, ProfileQuery(), "a", "c").removed == 1
         assert set(table(warehouse)) == {"a", "c"}
         assert self.sync(warehouse, tmp_path, self.PRO, "c", most=0.0).removed == 0
+
+
+def test_many_small_pages_are_loaded(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Red when only the bytes of the files make a batch: DuckDB ran out of the memory that it is given."""
+    properties = json.dumps({"$last_seen": "2026-01-02T03:04:05", **{f"name {number}": number for number in range(40)}})
+    pages = [page(number, {f"{number} {row}": properties for row in range(10)}) for number in range(1000)]
+    assert put(warehouse, staged(tmp_path, "small", pages)).added == 10_000
 
 
 def test_a_part_is_merged_and_removes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
