@@ -17,8 +17,6 @@ from mixpanel_assets.storage.warehouse import count, table_exists
 _SEEN = "event_typed_days"
 # Raise it with any change to what a row becomes: days written before are written anew.
 _REVISION = "1"
-# No column of the view tells the project's day.
-_DAY = "event_time::date"
 
 
 def choose(connection: duckdb.DuckDBPyConnection, source: Source, *, wanted: bool) -> None:
@@ -55,8 +53,9 @@ def update(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
 
 def _write(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     if source.by_event:
+        # No column of the view tells the project's day.
         changed_days.update(
-            connection, source.typed_table, _SEEN, _REVISION, lambda _, chosen: f"{_rows(source)} {chosen}", day=_DAY
+            connection, source.typed_table, _SEEN, _REVISION, lambda _, chosen: f"{_rows(source)} {chosen}", in_utc=True
         )
     else:
         connection.execute(f"delete from {source.typed_table}")
