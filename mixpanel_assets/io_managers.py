@@ -22,10 +22,11 @@ from mixpanel_assets.properties.former_groups import take_over
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import DATA_PATH, DATABASE, READ_COPY, StagingResource, warehouse_at
+from mixpanel_assets.storage.identity import identity_made
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.staged import StagedEvents
-from mixpanel_assets.streams.owed import STORED_IN
+from mixpanel_assets.streams.owed import STORED_IN, WAREHOUSE_ID
 from mixpanel_assets.streams.snapshot import store as snapshots
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
@@ -59,7 +60,7 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         try:
             with _on_this_machine(obj) as here, warehouse.transaction() as connection:
                 moved = take_over(connection)
-                metadata = self._store(connection, here, context.log)
+                metadata = {**self._store(connection, here, context.log), WAREHOUSE_ID: identity_made(connection)}
         except MixpanelAssetsError as error:
             # Dagster wraps it in its own words and a stack; here it is one line.
             context.log.error(str(error))

@@ -8,6 +8,9 @@ import dagster as dg
 from mixpanel_assets.errors import IncompleteSyncError
 from mixpanel_assets.streams.failures import OneLineFailure
 
+# A run may bring years of days, and several assets; those of one come together.
+_MOST_MATERIALIZATIONS = 200
+
 
 def tell(
     context: dg.AssetCheckExecutionContext, specs: Iterable[dg.AssetCheckSpec], results: Iterable[dg.AssetCheckResult]
@@ -35,3 +38,18 @@ def warning(name: str, words: str, metadata: Mapping[str, Any] | None = None, *,
         description=words,
         metadata=metadata,
     )
+
+
+def judged_sync(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> dg.EventLogEntry | None:
+    """The materialization of this run's sync; else, for a check that runs alone, of the last one.
+
+    Not always the last one: another run may have stored meanwhile, and must not vouch for this one.
+    """
+    own = context.instance.get_records_for_run(
+        context.run.run_id,
+        of_type=dg.DagsterEventType.ASSET_MATERIALIZATION,
+        limit=_MOST_MATERIALIZATIONS,
+        ascending=False,
+    )
+    events: list[dg.EventLogEntry] = [each.event_log_entry for each in own.records if each.asset_key == asset]
+    return events[0] if events else context.instance.get_latest_materialization_event(asset)

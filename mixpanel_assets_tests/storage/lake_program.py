@@ -19,6 +19,7 @@ from mixpanel_assets.properties.publish import publish as catalogue
 from mixpanel_assets.properties.sources import EVENTS
 from mixpanel_assets.resources import warehouse_at
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
+from mixpanel_assets.storage import identity
 from mixpanel_assets.storage.ducklake import DuckLake
 from mixpanel_assets.storage.warehouse import count
 
@@ -81,6 +82,8 @@ def _tables() -> dict[str, Any]:
         ).fetchall()
         found = {}
         for (name,) in names:
+            if name == identity.TABLE:
+                continue
             columns = {column: kind for column, kind, *_ in connection.execute(f'describe "{name}"').fetchall()}
             alike = ", ".join(f'"{column}"' for column in columns if column not in _OF_THE_SYNC)
             rows = connection.execute(f'select {alike} from "{name}"').fetchall()

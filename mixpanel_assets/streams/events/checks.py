@@ -13,11 +13,12 @@ import dagster as dg
 from mixpanel_assets import partitions
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
-from mixpanel_assets.streams.checks import tell, warning
+from mixpanel_assets.streams.checks import judged_sync, tell, warning
 from mixpanel_assets.streams.events import reports, stored
 from mixpanel_assets.streams.events.graph import TABLE
 from mixpanel_assets.streams.events.stored import StoredDay
 from mixpanel_assets.streams.failures import one_line_errors
+from mixpanel_assets.streams.owed import refuse_other_number
 
 # Weekends of an office product have a third of the events of its working days.
 LEAST_SHARE = 0.25
@@ -66,7 +67,9 @@ def _results(context: dg.AssetCheckExecutionContext, project: CopiedProject) -> 
     warehouse = ProjectResources(context.resources, project).warehouse
     with one_line_errors():
         today = partitions.today(project.variables)
-        with warehouse.open(context.log, project.schema).reading() as connection:
+        event = judged_sync(context, project.key(TABLE))
+        with (opened := warehouse.open(context.log, project.schema)).reading() as connection:
+            refuse_other_number(context.instance, event, connection, opened)
             first, last = _days(context)
             repeated = stored.repeated_keys(connection, first, last)
             differing = stored.differing_days(connection)

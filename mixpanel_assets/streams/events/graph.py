@@ -20,6 +20,7 @@ from mixpanel_assets.leftovers import delete_leftovers, ended_runs
 from mixpanel_assets.pools import EXPORT_POOL
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
+from mixpanel_assets.storage.identity import identity
 from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
@@ -37,7 +38,7 @@ from mixpanel_assets.streams.events.taken_over import take_over
 from mixpanel_assets.streams.failures import OneLineFailure, one_line_errors
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.outcome import outcomes_of
-from mixpanel_assets.streams.owed import STORED_IN
+from mixpanel_assets.streams.owed import STORED_IN, WAREHOUSE_ID, refuse_other_number
 from mixpanel_assets.streams.reports import timeline
 
 TABLE = "events"
@@ -171,7 +172,7 @@ class _EventsSteps(Steps):
         """What the table says."""
         warehouse = ProjectResources(context.resources, self.project).warehouse.open(context.log, self.project.schema)
         with one_line_errors(), warehouse.reading() as connection:
-            return replace(stored_events(connection), database=warehouse.name)
+            return replace(stored_events(connection), database=warehouse.name, warehouse_id=identity(connection) or "")
 
     def _report_each(
         self, context: _Context, planned: EventsPlan, settled: list[ChunkResult], stored: StoredEvents
@@ -199,7 +200,7 @@ class _EventsSteps(Steps):
         self, planned: EventsPlan, settled: Sequence[ChunkResult], stored: StoredEvents, days: Iterable[str]
     ) -> dict[str, Any]:
         said = reports.sync_metadata(planned, settled, stored, days, f"{self.project.schema}.{TABLE}")
-        return {**said, STORED_IN: stored.database}
+        return {**said, STORED_IN: stored.database, WAREHOUSE_ID: stored.warehouse_id}
 
     def _note_too_old(self, context: _Context, results: Sequence[ChunkResult]) -> None:
         """Leave word of days that no sync can bring: what failed of them earlier is owed no more."""
@@ -236,6 +237,9 @@ class _EventsSteps(Steps):
         """
         settings.events_start_date(self.project.variables)
         chosen = _chosen_days(context)
+        with warehouse.reading_if_there() as connection:
+            last = context.instance.get_latest_materialization_event(self.asset)
+            refuse_other_number(context.instance, last, connection, warehouse)
         found = owed_days(context.instance, self.asset, warehouse, query.source)
         asked = {
             day: replace(failed, kept=failed.kept.intersect(query.kept), source=query.source)

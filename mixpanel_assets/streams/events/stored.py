@@ -46,6 +46,7 @@ class StoredEvents:
     days: dict[str, StoredDay]
     refused: tuple[RefusedDay, ...] = ()
     database: str = ""
+    warehouse_id: str = ""
 
 
 def stored(connection: duckdb.DuckDBPyConnection) -> StoredEvents:

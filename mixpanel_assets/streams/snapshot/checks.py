@@ -15,8 +15,9 @@ from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE
 from mixpanel_assets.storage.warehouse import count
-from mixpanel_assets.streams.checks import tell, warning
+from mixpanel_assets.streams.checks import judged_sync, tell, warning
 from mixpanel_assets.streams.failures import one_line_errors
+from mixpanel_assets.streams.owed import refuse_other_number
 from mixpanel_assets.streams.snapshot.stream import SnapshotStream
 
 FRESH_HOURS = 24
@@ -40,12 +41,21 @@ def snapshot_checks(stream: SnapshotStream, project: CopiedProject, retry_job: s
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         warehouse = ProjectResources(context.resources, project).warehouse
-        metadata = checks.sync_metadata(context)
-        with one_line_errors(), warehouse.open(context.log, project.schema).reading() as connection:
+        event = judged_sync(context, checks.asset)
+        metadata = metadata_of(event)
+        with one_line_errors(), (opened := warehouse.open(context.log, project.schema)).reading() as connection:
+            refuse_other_number(context.instance, event, connection, opened)
             results = checks.results(connection, metadata, checks.earlier_counts(context, metadata))
         yield from tell(context, checks.specs(), results)
 
     return check
+
+
+def metadata_of(event: dg.EventLogEntry | None) -> _Metadata | None:
+    """What a sync said of itself."""
+    if event is None or event.asset_materialization is None:
+        return None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
 @dataclass(frozen=True)
@@ -89,19 +99,6 @@ class _Checks:
             self._fresh(_oldest_hours(connection, table)),
             self._not_fewer(stored, earlier),
         ]
-
-    def sync_metadata(self, context: dg.AssetCheckExecutionContext) -> _Metadata | None:
-        """The metadata of this run's sync; else, for a check that runs alone, of the last one.
-
-        Not always the last one: another run may have stored meanwhile, and must not vouch for this one.
-        """
-        stored = dg.DagsterEventType.ASSET_MATERIALIZATION
-        own = context.instance.get_records_for_run(context.run.run_id, of_type=stored)
-        events = [record.event_log_entry for record in own.records if record.asset_key == self.asset]
-        event = events[-1] if events else context.instance.get_latest_materialization_event(self.asset)
-        if event is None or event.asset_materialization is None:
-            return None
-        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
     def earlier_counts(self, context: dg.AssetCheckExecutionContext, metadata: _Metadata | None) -> list[int]:
         """Rows after each of the last syncs before this one that asked for the same."""
