@@ -14,6 +14,8 @@ from typing import Any
 
 from mixpanel_assets.cli.main import run
 from mixpanel_assets.errors import MixpanelAssetsError
+from mixpanel_assets.identities.publish import IdentitiesOrder
+from mixpanel_assets.identities.publish import publish as identities
 from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.publish import publish as catalogue
 from mixpanel_assets.properties.sources import EVENTS
@@ -25,7 +27,7 @@ from mixpanel_assets.storage.warehouse import count
 
 DAYS = ["--from", "2026-01-01", "--to", "2026-01-02"]
 # Of the day of the sync, or of this run alone.
-_OF_THE_SYNC = {"synced_at", "noted_at", "first_seen", "last_seen", "snapshot_id"}
+_OF_THE_SYNC = {"synced_at", "noted_at", "first_seen", "last_seen", "snapshot_id", "valid_from", "valid_to"}
 
 
 def sync(home: str) -> dict[str, Any]:
@@ -50,13 +52,17 @@ def _syncs(sandbox: Sandbox, out: str) -> list[Any]:
         Fault("engage", "status:403", page=1, times=None),
         Fault("export", "status:403", from_date="2026-01-02", times=None),
     ]
-    codes = [_mp("fetch", "profiles", "--parallel"), _mp("fetch", "events", *DAYS, "--parallel", "--chunk-days", "1")]
+    codes = [
+        _mp("fetch", "profiles", "--parallel", "--history"),
+        _mp("fetch", "events", *DAYS, "--parallel", "--chunk-days", "1"),
+    ]
     told = [json.loads(_said("status"))]
     sandbox.faults = []
     codes += [_mp("retry", "profiles"), _mp("retry", "events")]
     codes += [_mp("fetch", "cohort_members")]
     with warehouse_at("", print).transaction() as connection:
-        catalogue(connection, CatalogueOrder(EVENTS, ("*",), unfold_nested=True))
+        catalogue(connection, CatalogueOrder(EVENTS, ("*",), unfold_nested=True, typed_table=True))
+        identities(connection, IdentitiesOrder())
     told += [json.loads(_said("status"))]
     codes += [_mp("export", "profiles_wide", "--to", out, "--format", "jsonl")]
     missing = [(said["profiles"]["failed_page_indices"], said["events"]["failed_date_ranges"]) for said in told]
