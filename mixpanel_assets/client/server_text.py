@@ -90,7 +90,7 @@ class ServerText:
         return one_line(_BEFORE_ADDRESS.sub(": ", self.redacted(text)))
 
     def kept(self, text: str) -> str:
-        """For what is kept whole, such as a row that is set aside: redacted and visible."""
+        """For what is kept whole, such as a row that is rejected: redacted and visible."""
         return visible(self.redacted(text))
 
     def redacted(self, text: str) -> str:

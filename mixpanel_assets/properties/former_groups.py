@@ -1,4 +1,4 @@
-"""Groups that versions before kept among the profiles: they move to the table `groups`, with what was set aside of
+"""Groups that versions before kept among the profiles: they move to the table `groups`, with what was rejected of
 them, and their views follow. Nothing of them is lost; until a sync names their kind, it is called by its number.
 """
 

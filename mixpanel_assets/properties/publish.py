@@ -59,13 +59,13 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
     if order.source == GROUPS:
         kinds = groups.stored_kinds(connection)
         drift = groups.update(connection, kinds, order.memory_mb)
-        _choose_nested(connection, order, [group(number) for number in kinds])
+        _choose_struct_columns(connection, order, [group(number) for number in kinds])
         views = groups.create_views(connection, kinds)
     else:
         drift = catalogue.update(connection, order.source, order.memory_mb)
         if order.event_views:
             wide_views.request_event_views(connection, order.event_views)
-        _choose_nested(connection, order, [order.source])
+        _choose_struct_columns(connection, order, [order.source])
         views = wide_views.create_views(connection, order.source)
         if order.typed_table is not None:
             typed_tables.choose(connection, order.source, wanted=order.typed_table)
@@ -73,7 +73,9 @@ def publish(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder) -> Cat
     return Catalogued(count(connection, f"select count(*) from {order.source.catalogue}"), drift, tuple(views))
 
 
-def _choose_nested(connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, sources: Iterable[Source]) -> None:
+def _choose_struct_columns(
+    connection: duckdb.DuckDBPyConnection, order: CatalogueOrder, sources: Iterable[Source]
+) -> None:
     if order.unfold_nested is not None:
         for source in sources:
-            wide_views.choose_nested(connection, source, unfolded=order.unfold_nested)
+            wide_views.choose_struct_columns(connection, source, unfolded=order.unfold_nested)

@@ -81,7 +81,7 @@ def request_event_views(connection: duckdb.DuckDBPyConnection, events: Sequence[
     name_columns(connection, _EVENT_VIEWS, [event for event in wanted if event not in named])
 
 
-def choose_nested(connection: duckdb.DuckDBPyConnection, source: Source, *, unfolded: bool) -> None:
+def choose_struct_columns(connection: duckdb.DuckDBPyConnection, source: Source, *, unfolded: bool) -> None:
     """Have nested values as STRUCT from now on (or as JSON again)."""
     owner = f"{_UNFOLDED} {source.owner}"
     connection.execute(f"delete from {COLUMNS_TABLE} where owner = ?", [owner])

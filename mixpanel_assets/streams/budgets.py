@@ -78,7 +78,7 @@ def check_choice(on_quota: str) -> None:
         raise ConfigurationError(f"on_quota must be {STOP} or {WAIT}, not {on_quota!r}")
 
 
-def keep_to(budget: Budget, on_quota: str, log: logging.Logger) -> None:
+def enforce(budget: Budget, on_quota: str, log: logging.Logger) -> None:
     """Say what is needed; stop a sync that does not fit, if that is the choice.
 
     Raises:

@@ -19,7 +19,7 @@ from mixpanel_assets.resources import MixpanelResource, ProjectResources
 from mixpanel_assets.storage.columns import Column
 from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.storage.warehouse import Warehouse
-from mixpanel_assets.streams.budgets import Budget, keep_to
+from mixpanel_assets.streams.budgets import Budget, enforce
 from mixpanel_assets.streams.failed_steps import show_failure, shown_failure
 from mixpanel_assets.streams.failures import one_line_errors
 from mixpanel_assets.streams.outcome import MISSING, Fetched, outcomes_of, refuse_nothing
@@ -274,7 +274,7 @@ def _plan_op(steps: Steps) -> dg.OpDefinition:
             own.history.delete_old_states(stored)
             planned = steps.plan(_sync(steps, context), config, stored)
             if planned.needs is not None:
-                keep_to(planned.needs, config.on_quota, context.log)
+                enforce(planned.needs, config.on_quota, context.log)
             yield from _hand_on(steps, planned)
 
     return plan

@@ -68,7 +68,7 @@ def test_a_429_for_the_hour_of_somebody_else_does_not_stop_what_comes_a_minute_l
 
 
 def test_a_sync_that_does_not_fit_stops_after_page_0(mp: Mp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Where session pages count, 2 requests are left, and 5 pages are needed. Red without `keep_to` in the first op."""
+    """Where session pages count, 2 requests are left, and 5 pages are needed. Red without `enforce` in the first op."""
     account = queries(sandbox, tmp_path)
     account.learn(RateLimits(hourly_limit=60))
     account.block(0.001, session_page=True)

@@ -20,7 +20,7 @@ from mixpanel_assets.client.retry import RetryPolicy
 from mixpanel_assets.client.start_rate import StartRate
 from mixpanel_assets.errors import Cancelled, ConfigurationError, MixpanelError, QuotaError
 from mixpanel_assets.sandbox import Fault, Limits, Population, Sandbox
-from mixpanel_assets.streams.budgets import budget, keep_to
+from mixpanel_assets.streams.budgets import budget, enforce
 from mixpanel_assets.streams.events.fetch import save_export
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.profiles.fetch import fetch_page
@@ -239,11 +239,11 @@ def test_a_cancel_while_waiting_for_a_turn_to_start_does_not_count(sandbox: Sand
 def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     account: Account, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Red without the comparison in `keep_to`."""
+    """Red without the comparison in `enforce`."""
     log = logging.getLogger(__name__)
     free = budget(account, 500, session_pages=True)
     assert free.fits
-    keep_to(free, "stop", log)
+    enforce(free, "stop", log)
     account.take("page 1", session_page=True).on_refusal(None)
     clock.now += MINUTE
     spend(account, 30)
@@ -251,11 +251,11 @@ def test_a_sync_that_does_not_fit_stops_before_it_asks_for_more(
     with pytest.raises(
         QuotaError, match=r"31 requests, 31 of them counted: 30 of the hour's 60 are left, .* on_quota=wait"
     ):
-        keep_to(needed, "stop", log)
+        enforce(needed, "stop", log)
     with caplog.at_level(logging.WARNING):
-        keep_to(needed, "wait", log)
+        enforce(needed, "wait", log)
     assert "waiting for it" in caplog.text
     spend(account, 30)
     with caplog.at_level(logging.WARNING):
-        keep_to(budget(account, 31, session_pages=True), "stop", log)
+        enforce(budget(account, 31, session_pages=True), "stop", log)
     assert "if Mixpanel allows no more: it is asked" in caplog.text

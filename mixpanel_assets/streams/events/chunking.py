@@ -18,7 +18,7 @@ from mixpanel_assets.storage.staging import Staging
 from mixpanel_assets.streams.days import MAX_CHUNK_DAYS, days_between, days_per_request, ranges_of, split_date_range
 from mixpanel_assets.streams.events.columns import write_columns
 from mixpanel_assets.streams.events.fetch import save_export
-from mixpanel_assets.streams.events.lines import straighten
+from mixpanel_assets.streams.events.lines import repair_lines
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
 from mixpanel_assets.streams.events.wire import BrokenExportError
@@ -270,18 +270,18 @@ def _attempt(client: MixpanelClient, folder: EventsFolder, wanted: RangeResult, 
         if write_columns(file, lines, columns, what):
             return folder.place(columns, replace(wanted, lines=lines, asked_at=asked_at), ())
         with folder.new_file() as (straight_file, target):
-            made = straighten(file, target, what, client.texts)
+            made = repair_lines(file, target, what, client.texts)
             target.close()
             if not write_columns(straight_file, made.lines, columns, what):
                 raise BrokenExportError(f"{what}: DuckDB cannot read a line that is JSON otherwise")
             result = replace(
                 wanted,
                 lines=made.lines,
-                rejected=len(made.set_aside) - made.repaired,
+                rejected=len(made.rejected) - made.repaired,
                 repaired=made.repaired,
                 asked_at=asked_at,
             )
-            return folder.place(columns, result, made.set_aside)
+            return folder.place(columns, result, made.rejected)
 
 
 def _with_requests(result: RangeResult, retrier: Retrier) -> RangeResult:

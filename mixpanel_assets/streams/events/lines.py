@@ -1,6 +1,6 @@
 """What becomes of a file of lines that are not all usual ones, as columns.py wants them.
 
-They are read in Python: written the usual way if they hold an event, set aside if they hold something else. An export
+They are read in Python: written the usual way if they hold an event, rejected if they hold something else. An export
 that ends with anything but a record, or holds lines and no event, is refused: it did not arrive as it was sent, or is
 none.
 """
@@ -20,7 +20,7 @@ _ERROR_MEMBERS = ("error", "message", "status", "code")
 
 
 @dataclass(frozen=True)
-class SetAside:
+class RejectedLine:
     """A line that is not stored, or not as it came. `row` counts from 0; `stored`: mended, it is stored as well."""
 
     row: int
@@ -30,15 +30,16 @@ class SetAside:
 
 
 @dataclass(frozen=True)
-class Straightened:
-    """What became of a file's lines: those written, and those set aside; `repaired` of these are written as well."""
+class RepairedLines:
+    """What became of a file's lines: how many were written, those rejected, and how many of these were written
+    repaired."""
 
     lines: int
-    set_aside: tuple[SetAside, ...]
+    rejected: tuple[RejectedLine, ...]
     repaired: int
 
 
-def straighten(file: Path, target: BinaryIO, what: str, texts: ServerText) -> Straightened:
+def repair_lines(file: Path, target: BinaryIO, what: str, texts: ServerText) -> RepairedLines:
     """Write a file's events the usual way, as they were served otherwise. Of other lines nothing is kept, and nothing
     quoted, that `texts` has not seen: they are a server's own words, and could repeat the credentials.
 
@@ -46,26 +47,26 @@ def straighten(file: Path, target: BinaryIO, what: str, texts: ServerText) -> St
         BrokenExportError: a line tells of an error, the last one is no record, or none holds an event.
     """
     written = repaired = 0
-    set_aside = []
+    rejected = []
     unusual: Record | None = None
     for record in _records_of(file):
         usual = _usual(record, f"{what}: line {record.row + 1}", texts)
         unusual = record if isinstance(usual, str) and not _is_record(record) else None
         if isinstance(usual, str):
-            set_aside.append(SetAside(record.row, usual, texts.kept(_readable(record.text))))
+            rejected.append(RejectedLine(record.row, usual, texts.kept(_readable(record.text))))
             continue
         content, repair = usual
         target.write(content)
         written += 1
         if repair:
             text = texts.kept(_readable(record.text))
-            set_aside.append(SetAside(record.row, f"stored with {repair}", text, stored=True))
+            rejected.append(RejectedLine(record.row, f"stored with {repair}", text, stored=True))
             repaired += 1
     if unusual is not None:
         raise BrokenExportError(f"{what}: the export ends with line {unusual.row + 1}, which is no event")
-    if set_aside and not written:
-        raise BrokenExportError(f"{what}: the answer holds no event: {set_aside[0].reason}")
-    return Straightened(written, tuple(set_aside), repaired)
+    if rejected and not written:
+        raise BrokenExportError(f"{what}: the answer holds no event: {rejected[0].reason}")
+    return RepairedLines(written, tuple(rejected), repaired)
 
 
 def _records_of(file: Path) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from mixpanel_assets.streams.events.missing import RefusedDay
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.same_event import KEY_HASH
 from mixpanel_assets.streams.events.staged import StagedEvents
-from mixpanel_assets.streams.events.staged_rows import NO_PLACE, files, note_ranges, set_aside, staged_events
+from mixpanel_assets.streams.events.staged_rows import NO_PLACE, add_rejected_lines, files, note_ranges, staged_events
 from mixpanel_assets.streams.events.stored import COLUMNS, DAY, DAYS_TABLE, TABLE
 
 # With these a million events of 500 bytes load as fast as without; the rest DuckDB writes out while it loads.
@@ -242,7 +242,7 @@ def _replace_set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEven
         "where aside.from_day >= staged_ranges.from_day and aside.to_day <= staged_ranges.to_day "
         f"and {newer} is not true)"
     )
-    set_aside(connection, staged, TABLE, unplaced)
+    add_rejected_lines(connection, staged, TABLE, unplaced)
 
 
 def _drop_repeats(connection: duckdb.DuckDBPyConnection) -> None:

@@ -15,7 +15,7 @@ from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, create_rejecte
 from mixpanel_assets.storage.warehouse import count
 from mixpanel_assets.streams.events import same_event
 from mixpanel_assets.streams.events.staged import StagedSample
-from mixpanel_assets.streams.events.staged_rows import NO_PLACE, files, note_ranges, set_aside, staged_events
+from mixpanel_assets.streams.events.staged_rows import NO_PLACE, add_rejected_lines, files, note_ranges, staged_events
 from mixpanel_assets.streams.events.stored import COLUMNS
 
 TABLE = StagedSample.table
@@ -57,7 +57,7 @@ def _replace(connection: duckdb.DuckDBPyConnection, staged: StagedSample) -> Non
             [staged_files],
         )
     placed = count(connection, f"select count(*) from {TABLE}")
-    set_aside(connection, staged, TABLE, sum(part.lines for part in staged.ranges) - placed)
+    add_rejected_lines(connection, staged, TABLE, sum(part.lines for part in staged.ranges) - placed)
     same_event.delete_repeats(connection, TABLE, "true")
     for table in ("staged_ranges", "surplus"):
         connection.execute(f"drop table {table}")

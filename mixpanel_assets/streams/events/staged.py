@@ -23,7 +23,7 @@ from mixpanel_assets import private_files
 from mixpanel_assets.client.served_days import Unserved
 from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage.staging import Staging, disk_errors, local_path, read_manifest
-from mixpanel_assets.streams.events.lines import SetAside
+from mixpanel_assets.streams.events.lines import RejectedLine
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.outcome import Outcome
 
@@ -39,7 +39,7 @@ class RangeResult(Outcome):
         query: What was asked for.
         lines: Events staged.
         bytes: Size of the staged file.
-        repaired: Lines stored with a mended text, and set aside as served.
+        repaired: Lines stored with a mended text, and rejected as served.
         asked_at: When the request that succeeded was sent.
         unserved: Why the server serves none of these days: they neither came nor failed.
     """
@@ -100,9 +100,9 @@ class EventsFolder:
         with self.new_name() as file, private_files.open_to_write(file) as stream:
             yield file, stream
 
-    def place(self, file: Path, result: RangeResult, set_aside: Iterable[SetAside]) -> RangeResult:
+    def place(self, file: Path, result: RangeResult, lines: Iterable[RejectedLine]) -> RangeResult:
         """Give a verified file its key. It counts once `sign` has written the manifest."""
-        rejected = msgspec.json.Encoder().encode_lines(set_aside)
+        rejected = msgspec.json.Encoder().encode_lines(lines)
         if rejected:
             self._staging.put(self.rejected_key(result), rejected)
         private_files.keep_to_owner(file)  # DuckDB made it.
@@ -170,7 +170,7 @@ class EventsFolder:
         return local_path(self._staging, self.events_key(result))
 
     def rejected_file(self, result: RangeResult) -> Path:
-        """The lines set aside, to be loaded."""
+        """The lines rejected, to be loaded."""
         return local_path(self._staging, self.rejected_key(result))
 
     def keys_to_load(self, result: RangeResult) -> list[str]:

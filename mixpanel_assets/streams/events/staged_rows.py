@@ -46,8 +46,8 @@ def files(staged: StagedEvents) -> list[str]:
     return [_events_file(staged, part) for part in staged.ranges if part.lines]
 
 
-def set_aside(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, asset: str, unplaced: int) -> None:
-    """Add to `rejected_rows` the lines that were set aside when they came and, if there are any, the staged rows that
+def add_rejected_lines(connection: duckdb.DuckDBPyConnection, staged: StagedEvents, asset: str, unplaced: int) -> None:
+    """Add to `rejected_rows` the lines that were rejected when they came and, if there are any, the staged rows that
     have no place."""
     for part in staged.ranges:
         if part.rejected or part.repaired:

@@ -9,7 +9,7 @@ from mixpanel_assets.streams.snapshot.page import RejectedRow, Row
 
 
 def rows_of(number: int, item: json_text.Text, texts: ServerText) -> Iterable[Row | RejectedRow]:
-    """The rows of the entry at a place of the list; what cannot be taken apart is set aside as a whole.
+    """The rows of the entry at a place of the list; what cannot be taken apart is rejected as a whole.
 
     A row's key is a JSON list: the kind of entity, its name, and the property's name if it is one's.
     """

@@ -114,7 +114,7 @@ class PageResult(Outcome):
 
     @property
     def served(self) -> int:
-        """Rows that came, those set aside included."""
+        """Rows that came, those rejected included."""
         return self.rows + self.rejected
 
 
@@ -230,7 +230,7 @@ class SnapshotFolder:
         return local_path(self.staging, self.rows_key(page))
 
     def rejected_file(self, page: int) -> Path:
-        """The rows set aside, to be loaded."""
+        """The rows rejected, to be loaded."""
         return local_path(self.staging, self.rejected_key(page))
 
     def remove(self) -> None:
@@ -300,7 +300,7 @@ class StagedSnapshot:
         pages: The pages whose rows are staged.
         failed: Those to be fetched again: they did not come, or short.
         folder: Where.
-        complete: Whether they are all pages with all rows that were due, none set aside.
+        complete: Whether they are all pages with all rows that were due, none rejected.
         total: Rows that there should be, None if the server does not say.
         max_removed_fraction: Largest share of the stored rows that a complete snapshot may remove.
         schema: Where the tables are.

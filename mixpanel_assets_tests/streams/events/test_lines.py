@@ -322,12 +322,12 @@ class TestBrokenExports:
 class TestUnusualLines:
     """Each of these is JSON that event_columns.py does not take as it is."""
 
-    def lines(self, tmp_path: Path, *lines: bytes) -> tuple[bytes, event_lines.Straightened]:
+    def lines(self, tmp_path: Path, *lines: bytes) -> tuple[bytes, event_lines.RepairedLines]:
         file = tmp_path / "lines.jsonl"
         file.write_bytes(b"".join(line + b"\n" for line in lines))
         assert write(tmp_path, *lines) is None
         target = io.BytesIO()
-        made = event_lines.straighten(file, target, "events", NO_SECRETS)
+        made = event_lines.repair_lines(file, target, "events", NO_SECRETS)
         straight = target.getvalue().split(b"\n")[:-1]
         assert len(straight) == made.lines
         staged = write(tmp_path, *straight)
@@ -354,8 +354,8 @@ class TestUnusualLines:
         content, made = self.lines(tmp_path, good, b"7", b"[1]", *nameless, *bare)
         assert content == good + b"\n"
         reasons = ["not an object"] * 2 + ["no event name"] * 3 + ["no properties"] * 2
-        assert [row.reason for row in made.set_aside] == reasons
-        assert [row.row for row in made.set_aside] == [1, 2, 3, 4, 5, 6, 7]
+        assert [row.reason for row in made.rejected] == reasons
+        assert [row.row for row in made.rejected] == [1, 2, 3, 4, 5, 6, 7]
 
     def test_a_name_that_only_looks_like_event_is_none(self, tmp_path: Path) -> None:
         """Red without `starts_with`: the line has the length of a usual one."""
@@ -371,7 +371,7 @@ class TestUnusualLines:
         assert made.repaired == 2
         assert content.count(b"\\ufffd") == 1
         assert content.count("\ufffd".encode()) == 1
-        assert [row.text for row in made.set_aside] == [lines[0].decode(), lines[1].decode(errors="backslashreplace")]
+        assert [row.text for row in made.rejected] == [lines[0].decode(), lines[1].decode(errors="backslashreplace")]
 
     @STEADY
     @given(name=st.text(), key=st.text(), value=st.text())
