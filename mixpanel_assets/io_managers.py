@@ -23,6 +23,7 @@ from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import DATA_PATH, DATABASE, READ_COPY, StagingResource, warehouse_at
 from mixpanel_assets.storage.identity import identity_made
+from mixpanel_assets.storage.stored_projects import keep_to_project
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.events import store as events
 from mixpanel_assets.streams.events.staged import StagedEvents
@@ -60,6 +61,8 @@ class WarehouseIOManager(dg.ConfigurableIOManager):
         try:
             with _on_this_machine(obj) as here, warehouse.transaction() as connection:
                 moved = take_over(connection)
+                if isinstance(here, (StagedSnapshot, StagedEvents)):
+                    keep_to_project(connection, here.table, here.source)
                 metadata = {**self._store(connection, here, context.log), WAREHOUSE_ID: identity_made(connection)}
         except MixpanelAssetsError as error:
             # Dagster wraps it in its own words and a stack; here it is one line.

@@ -148,7 +148,7 @@ def sample_of(days: Mapping[str, EventsQuery]) -> list[Chunk]:
         ValueError: one request serves fewer days; in one line.
     """
     if len(days) > MAX_CHUNK_DAYS:
-        raise ValueError(f"limit is for one request, of at most {MAX_CHUNK_DAYS} days: choose fewer than {len(days)}")
+        raise ValueError(f"limit is for one request, of at most {MAX_CHUNK_DAYS} days: {len(days)} are too many")
     return chunks_of(days, MAX_CHUNK_DAYS)
 
 

@@ -211,6 +211,11 @@ class StagedEvents:
     schema: str = SCHEMA
     table: ClassVar = "events"
 
+    @property
+    def source(self) -> str | None:
+        """Whose events they are."""
+        return next((part.query.source for part in self.ranges), None)
+
     def drop(self) -> None:
         """Delete the staged files."""
         for result in self.ranges:

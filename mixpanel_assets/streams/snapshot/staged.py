@@ -323,6 +323,11 @@ class StagedSnapshot:
         """Where they go."""
         return self.stream.name
 
+    @property
+    def source(self) -> str | None:
+        """Whose rows they are."""
+        return self.snapshot.query.source
+
     def part_of(self, page: PageResult) -> str | None:
         """The part that a page holds, in a stream in parts; page 0 holds none."""
         parts = self.snapshot.parts

@@ -110,5 +110,5 @@ def test_a_sample_covers_nothing_and_its_query_reads_as_before() -> None:
     assert not some.covers(whole)
     assert not some.covers(some)
     assert "limit" not in _text(whole)
-    with pytest.raises(ValueError, match="at most 100 days: choose fewer than 101"):
+    with pytest.raises(ValueError, match="at most 100 days: 101 are too many"):
         sample_of({f"{day:04}-01-01": some for day in range(1000, 1101)})
