@@ -43,6 +43,8 @@ def fetch_profiles(
     as_of_timestamp: int | None = None,
     output_properties: Sequence[str] | None = None,
     page_size: int | None = None,
+    incremental: bool = False,
+    overlap_hours: float | None = None,
     history: bool = False,
     data_group_id: str | None = None,
     max_removed_fraction: float | None = None,
@@ -66,6 +68,8 @@ def fetch_profiles(
         as_of_timestamp: With behaviors: the end of their windows, in seconds since 1970.
         output_properties: Only these properties.
         page_size: Profiles per page wished for; Mixpanel decides.
+        incremental: Only profiles that Mixpanel updated since the last sync, removing none; all of them once a day.
+        overlap_hours: With incremental: how long before the last sync they are asked for again (default 2).
         history: From now on keep what each profile was, in `mixpanel.profile_history`; later syncs go on with it.
         data_group_id: Was for group profiles, which are `fetch_list("groups", ...)` now.
         max_removed_fraction: Largest share of the stored profiles that may vanish (default 0.5).
@@ -95,6 +99,8 @@ def fetch_profiles(
         "as_of_timestamp": as_of_timestamp,
         "output_properties": output_properties,
         "page_size": page_size,
+        "incremental": incremental or None,
+        "overlap_hours": overlap_hours,
         "history": history or None,
         "data_group_id": data_group_id,
         "max_removed_fraction": max_removed_fraction,

@@ -57,6 +57,12 @@ def fetch_profiles(
         typer.Option(help='Only these properties: repeated, or a JSON list such as ["$email", "plan"].'),
     ] = None,
     page_size: Annotated[int | None, typer.Option(help="Profiles per page wished for; Mixpanel decides.")] = None,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Only those updated since the last sync; all once a day.")
+    ] = False,
+    overlap_hours: Annotated[
+        float | None, typer.Option(help="With --incremental: how long before the last sync (default 2).")
+    ] = None,
     history: Annotated[
         bool, typer.Option("--history", help="From now on keep what each profile was, in mixpanel.profile_history.")
     ] = False,
@@ -78,6 +84,8 @@ def fetch_profiles(
         "as_of_timestamp": as_of_timestamp,
         "output_properties": names(output_properties),
         "page_size": page_size,
+        "incremental": incremental or None,
+        "overlap_hours": overlap_hours,
         "history": history or None,
         "data_group_id": data_group_id,
         "max_missing_fraction": max_missing_fraction,

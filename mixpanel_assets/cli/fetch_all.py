@@ -37,8 +37,10 @@ def fetch_all(
 
     shown = {"no_progress": no_progress, "verbose": verbose}
     results: dict[str, Any] = {}
+    # Asked of all before the first request: a setting that cannot be read would end it amid the streams.
+    parts = {stream.name: stream.config.parts() for stream in STREAMS}
     for stream in STREAMS:
-        if stream.config.parts() == 0:
+        if parts[stream.name] == 0:
             say(f"{stream.name}: none is named, so none is fetched")
             continue
         given: dict[str, Any] = {"on_quota": on_quota.value}

@@ -1,9 +1,10 @@
 """Which profiles, and what of them: a query of the Engage API as its form."""
 
+import datetime
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
@@ -26,6 +27,7 @@ class ProfileQuery(SnapshotQuery):
         page_size: Profiles per page wished for; the server's answer decides.
         data_group_id: Group profiles of this group instead of users, a signed 64-bit integer as text: mixpanel/groups
             asks for them, and mixpanel/profiles does no longer.
+        seen_since: Only profiles that Mixpanel updated since then, by `$last_seen`: UTC, as 2026-01-31T12:00:00.
         kept: Which of the properties that come are kept.
         source: Whose profiles, as the client says; None where it was not noted.
     """
@@ -39,6 +41,7 @@ class ProfileQuery(SnapshotQuery):
     output_properties: tuple[str, ...] | None = None
     page_size: int | None = None
     data_group_id: str | None = None
+    seen_since: str | None = None
     kept: PropertyFilter = NO_FILTER
     source: str | None = None
 
@@ -102,6 +105,15 @@ class ProfileQuery(SnapshotQuery):
         return json.dumps(chosen, ensure_ascii=False) if chosen else None
 
     @property
+    def is_incremental(self) -> bool:
+        """Whether it asks for some by when they were seen."""
+        return self.seen_since is not None
+
+    def seen_from(self, moment: datetime.datetime) -> "ProfileQuery":
+        """The same, of profiles that were seen since then."""
+        return replace(self, seen_since=moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"))
+
+    @property
     def named_properties(self) -> Sequence[str]:
         """Those of output_properties."""
         return self.output_properties or ()
@@ -109,8 +121,9 @@ class ProfileQuery(SnapshotQuery):
     def form(self) -> dict[str, str]:
         """The query as form fields."""
         form = {}
-        if self.where is not None:
-            form["where"] = self.where
+        seen = None if self.seen_since is None else f'properties["$last_seen"] >= "{self.seen_since}"'
+        if self.where is not None or seen is not None:
+            form["where"] = f"({self.where}) and {seen}" if self.where and seen else self.where or seen or ""
         if self.cohort_id is not None:
             form["filter_by_cohort"] = json.dumps({"id": self.cohort_id})
             # Mixpanel's default is true, which invents rows for ids that have no profile.

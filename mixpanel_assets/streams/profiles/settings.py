@@ -2,10 +2,16 @@
 
 from pydantic import Field
 
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets.streams.settings import PropertiesConfig
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
+
+# Hourly syncs have a complete one among them each day, and no row grows older than the check of fresh rows allows.
+COMPLETE_AFTER_HOURS = 23.0
+MOST_OVERLAP_HOURS = 24 * 30
 
 
 class ProfilesConfig(SnapshotConfig, PropertiesConfig):
@@ -31,6 +37,17 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     page_size: int | None = Field(
         default=None, description="Profiles per page wished for; what Mixpanel answers decides (its default: 1000)."
     )
+    incremental: bool = Field(
+        default=False,
+        description=(
+            "Ask only for profiles that Mixpanel updated since the last sync, by $last_seen, and remove none; once a "
+            "day, and where anything else is asked for than before, a complete sync. No such sync is complete: "
+            "deleted profiles, and changes that leave $last_seen as it is, wait for the complete one."
+        ),
+    )
+    overlap_hours: float = Field(
+        default=2.0, description="With incremental: how long before the last sync profiles are asked for again."
+    )
     history: bool = Field(
         default=False,
         description=(
@@ -43,8 +60,26 @@ class ProfilesConfig(SnapshotConfig, PropertiesConfig):
     )
 
     @property
+    def incremental_hours(self) -> tuple[float, float] | None:
+        return (self.overlap_hours, COMPLETE_AFTER_HOURS) if self.incremental else None
+
+    @property
     def keep_history(self) -> bool:
         return self.history
+
+    def query(self, variables: Variables = ENVIRONMENT) -> SnapshotQuery:
+        if self.incremental and any(
+            each is not None for each in (self.distinct_ids, self.cohort_id, self.behaviors, self.output_properties)
+        ):
+            raise ConfigurationError(
+                "incremental asks for profiles by $last_seen: leave out distinct_ids, cohort_id, behaviors and "
+                "output_properties"
+            )
+        if not 0 <= self.overlap_hours <= MOST_OVERLAP_HOURS:
+            raise ConfigurationError(
+                f"overlap_hours must be between 0 and {MOST_OVERLAP_HOURS}, not {self.overlap_hours}"
+            )
+        return super().query(variables)
 
     def asked(self, variables: Variables = ENVIRONMENT) -> ProfileQuery:
         return ProfileQuery(

@@ -21,5 +21,6 @@ PROFILE_PAGES = SnapshotStream(
     query=ProfileQuery,
     fetch_page=fetch_page,
     missing_table="missing_pages",
+    syncs_table="profile_syncs",
     history_table="profile_history",
 )

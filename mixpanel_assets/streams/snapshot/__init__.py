@@ -10,6 +10,7 @@ snapshots.py    page 0, the others, and what of them came
 load.py         the table (missing.py: what it lacks; owed.py: what is to be fetched again)
 changes.py      who came and went
 history.py      what each row was, and when
+incremental.py  asking for what was seen since the last sync
 store.py        what the IO manager does with it
 graph.py        what the ops of streams/graph.py do here
 reports.py      what a sync says of itself

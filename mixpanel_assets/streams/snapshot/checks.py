@@ -136,6 +136,12 @@ class _Checks:
     def _all_stored(self, metadata: _Metadata, stored: int) -> str:
         rows = self.stream.name
         missing = metadata.get(f"missing_{rows}")
+        since = (metadata.get("query") or {}).get("seen_since")
+        if since:
+            return (
+                f"no complete sync: {metadata['fetched_rows']} {rows} were seen since {since}, and came; of the "
+                f"{stored} stored none was removed"
+            )
         if not missing:
             return f"all {stored} {rows} are stored"
         why = "as those deleted meanwhile do not"

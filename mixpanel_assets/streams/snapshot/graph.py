@@ -19,7 +19,7 @@ from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
 from mixpanel_assets.streams.owed import NoRecordError, refuse_other_database
-from mixpanel_assets.streams.snapshot import reports, snapshots
+from mixpanel_assets.streams.snapshot import incremental, reports, snapshots
 from mixpanel_assets.streams.snapshot.owed import owed_pages
 from mixpanel_assets.streams.snapshot.settings import SnapshotConfig
 from mixpanel_assets.streams.snapshot.staged import PageResult, Snapshot, SnapshotFolder, StagedSnapshot
@@ -80,6 +80,8 @@ class _SnapshotSteps(Steps):
         taken_up = None
         if config.retry_failed_pages:
             query, taken_up = self._last_sync(context, sync.staging, warehouse, query)
+        elif config.incremental_hours is not None:
+            query = self._since_last(context, warehouse, query, *config.incremental_hours)
         if taken_up is None:
             snapshot = snapshots.open_snapshot(self.of, client, sync.staging, query, context.log, context.run_id)
             pages, fresh = list(range(1, snapshot.pages)), True
@@ -143,6 +145,22 @@ class _SnapshotSteps(Steps):
 
     def _folder(self, staging: Staging, snapshot_id: str) -> SnapshotFolder:
         return SnapshotFolder(staging, self.of, snapshot_id)
+
+    def _since_last(
+        self, context: dg.OpExecutionContext, warehouse: Warehouse, query: SnapshotQuery, overlap: float, longest: float
+    ) -> SnapshotQuery:
+        """The query for what was seen since the last whole sync; as it is where a complete one is due."""
+        hours = datetime.timedelta(hours=overlap), datetime.timedelta(hours=longest)
+        with warehouse.reading_if_there() as connection:
+            since = incremental.since(connection, self.of, query, *hours)
+        if since is None:
+            context.log.info(f"a complete sync of {self.stream} is due")
+            return query
+        context.log.info(
+            f"only {self.stream} seen since {since.moment:%Y-%m-%d %H:%M} UTC are asked for, and none is removed; the "
+            f"last complete sync began at {since.complete:%Y-%m-%d %H:%M} UTC"
+        )
+        return query.seen_from(since.moment)
 
     def _last_sync(
         self, context: dg.OpExecutionContext, staging: Staging, warehouse: Warehouse, wanted: SnapshotQuery

@@ -21,7 +21,7 @@ from mixpanel_assets.errors import WarehouseError
 from mixpanel_assets.storage.columns import create_table, is_newer
 from mixpanel_assets.storage.rejected_rows import REJECTED_TABLE, add_rejected_rows, create_rejected_rows
 from mixpanel_assets.storage.warehouse import count
-from mixpanel_assets.streams.snapshot import changes, history, missing
+from mixpanel_assets.streams.snapshot import changes, history, incremental, missing
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import FILTER
 
@@ -117,8 +117,9 @@ class _Load:
         kept = self._count(stored, **self._scope)
         # A page that repeats rows of another has them in place of its own: those who lack are not gone from Mixpanel.
         is_all = self._staged.complete and (self._staged.total is None or distinct >= self._staged.total)
+        incremental.note(self._connection, self._staged)
         # Of a stream in parts only those that came whole are removable.
-        is_all = is_all or self._stream.part is not None
+        is_all = (is_all or self._stream.part is not None) and not self._staged.snapshot.query.is_incremental
         changes.note(self._connection, self._stream, self._removable, self._values_of_removable)
         removed = self._remove_gone() if is_all else 0
         self._connection.execute(f"delete {stored}", self._scope)

@@ -27,6 +27,12 @@ class SnapshotConfig(SyncConfig):
     )
 
     @property
+    def incremental_hours(self) -> tuple[float, float] | None:
+        """Where only rows seen since the last sync are asked for: hours of overlap with it, and from when on a complete
+        sync is due; None: every sync is complete."""
+        return None
+
+    @property
     def keep_history(self) -> bool:
         """Whether what rows were is to be kept from now on."""
         return False

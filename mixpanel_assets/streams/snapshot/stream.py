@@ -3,6 +3,7 @@
 Everything else about such a stream is written once, in this folder.
 """
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,15 @@ class SnapshotQuery:
     def named_properties(self) -> Sequence[str]:
         """Properties that are asked for by name."""
         return ()
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether only rows are asked for that were seen since some moment: a sync of them removes none."""
+        return False
+
+    def seen_from(self, moment: datetime.datetime) -> "SnapshotQuery":
+        """The same, of rows that were seen since a moment."""
+        raise NotImplementedError
 
     @property
     def sql_values(self) -> Mapping[str, object]:
@@ -82,6 +92,7 @@ class SnapshotStream:
         missing_table: The table of the pages that did not come.
         part: The column that says of which part a row is, for a stream whose page 0 says which parts there are and
             whose further pages hold one each. Keys are told apart within a part; a part that fails costs only itself.
+        syncs_table: The table of when its last syncs began, of a stream that can be asked for what was seen since.
         history_table: The table of what its rows were, which a setting begins; None: it has none.
         guards_parts: Whether no part may lose more rows than `max_removed_fraction`; else all together.
         asks_first_page: Whether page 0 is a request; the settings may say which parts there are.
@@ -98,6 +109,7 @@ class SnapshotStream:
     columns: tuple[Column, ...] = ()
     part: Column | None = None
     changes_table: str | None = None
+    syncs_table: str | None = None
     history_table: str | None = None
     guards_parts: bool = False
     asks_first_page: bool = True
