@@ -124,6 +124,13 @@ class Population:
             row = Row(self._view.row(number).id_json, _text(properties))
             self._change(self._view.numbers, {**self._view.changes, number: row})
 
+    def replace_every(self, every: int, properties: PropertiesLike) -> None:
+        """The same other properties for every n-th person, at once."""
+        with self._lock:
+            text, numbers = _text(properties), self._view.numbers
+            changed = {n: Row(self._view.row(n).id_json, text) for n in numbers if n % every == 0}
+            self._change(numbers, {**self._view.changes, **changed})
+
     def remove(self, distinct_id: str) -> None:
         """KeyError when there is no such person."""
         with self._lock:

@@ -28,6 +28,16 @@ class TestPopulation:
         assert not made_up & {who for who, _ in others}
         assert not set(events) & set(other_events)
 
+    def test_every_nth_person_may_change_at_once(self) -> None:
+        """Of those who are there; a view that was taken before does not show it."""
+        population = Population(profiles=10)
+        before, people = population.view(), list(population.profiles())
+        population.remove(people[4][0])
+        population.replace_every(4, {"new": 1})
+        after = dict(population.profiles())
+        assert [number for number, (who, _) in enumerate(people) if after.get(who) == '{"new":1}'] == [0, 8]
+        assert list(before.profiles()) == people
+
     def test_sizes_are_those_of_real_rows(self) -> None:
         population = Population(profiles=200, events_per_day=200)
         assert 600 < sum(len(text) for _, text in population.profiles()) / 200 < 800
