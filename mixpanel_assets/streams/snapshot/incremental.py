@@ -7,6 +7,7 @@ where the one before did.
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 import datetime
+import hashlib
 from dataclasses import dataclass, replace
 
 import duckdb
@@ -15,6 +16,9 @@ import msgspec
 from mixpanel_assets.storage.warehouse import table_exists
 from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, SnapshotStream
+
+# Filters that name a day are asked for once.
+_KEPT_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ def note(connection: duckdb.DuckDBPyConnection, staged: StagedSnapshot) -> None:
         complete = began if complete is None else max(began, complete)
     if complete is None:
         return
-    connection.execute(f"delete from {table} where asked = ?", [_asked(query)])
+    connection.execute(
+        f"delete from {table} where asked = ? or complete_began < now() - interval {_KEPT_DAYS} day", [_asked(query)]
+    )
     connection.execute(f"insert into {table} values (?, ?, ?)", [_asked(query), last, complete])
 
 
@@ -75,6 +81,7 @@ def _moment(microseconds: int) -> datetime.datetime:
 
 
 def _asked(query: SnapshotQuery) -> str:
-    """What was asked for, whenever that was: other properties, or another project's, are another thing."""
+    """What was asked for, whenever that was, as a hash: it may name thousands of ids. Other properties, or another
+    project's, are another thing."""
     same: SnapshotQuery = replace(query, seen_since=None) if query.is_incremental else query  # type: ignore[type-var]
-    return msgspec.json.encode(same).decode()
+    return hashlib.sha256(msgspec.json.encode(same)).hexdigest()

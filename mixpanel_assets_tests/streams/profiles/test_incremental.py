@@ -115,6 +115,11 @@ def test_what_asks_for_something_else_is_complete(sandbox: Sandbox, tmp_path: Pa
         'properties["$last_seen"]',
     ]
     assert len(stored(tmp_path)) == 25
+    assert len(stored(tmp_path, "from mixpanel.profile_syncs")) == 2
+    change(tmp_path, "update mixpanel.profile_syncs set complete_began = now() - interval 31 day")
+    fetch_profiles(incremental=True)
+    assert wheres(sandbox)[-1] is None
+    assert len(stored(tmp_path, "from mixpanel.profile_syncs")) == 1, "what nobody asks for any more is forgotten"
     change(tmp_path, "update mixpanel.profile_syncs set complete_began = now() + interval 1 hour")
     fetch_profiles(incremental=True)
     assert wheres(sandbox)[-1] is None, "a wrong clock is not believed"
