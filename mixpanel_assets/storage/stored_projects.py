@@ -10,10 +10,18 @@ import re
 import duckdb
 
 from mixpanel_assets.errors import WarehouseError
+from mixpanel_assets.storage.warehouse import Warehouse, table_exists
 
 TABLE = "stored_projects"
 # How `Project.source` begins; where the project is asked for may change.
 _PROJECT = re.compile(r"project (\d+)")
+
+
+def check_project(warehouse: Warehouse, table: str, source: str | None) -> None:
+    """Refuse a sync of another project before it asks for anything; arguments and errors as of `keep_to_project`."""
+    with warehouse.reading_if_there() as connection:
+        if connection is not None and table_exists(connection, TABLE):
+            _refuse_other(connection, table, source)
 
 
 def keep_to_project(connection: duckdb.DuckDBPyConnection, table: str, source: str | None) -> None:
@@ -27,18 +35,22 @@ def keep_to_project(connection: duckdb.DuckDBPyConnection, table: str, source: s
     Raises:
         WarehouseError: the table is another project's.
     """
-    found = _PROJECT.match(source or "")
-    if found is None:
-        return
-    project = found[1]
     connection.execute(f"create table if not exists {TABLE} (table_name varchar, project_id varchar)")
+    comes, holds = _refuse_other(connection, table, source)
+    if comes and not holds:
+        connection.execute(f"insert into {TABLE} values (?, ?)", [table, comes])
+
+
+def _refuse_other(
+    connection: duckdb.DuckDBPyConnection, table: str, source: str | None
+) -> tuple[str | None, str | None]:
+    """The numbers of the project that comes, and of the one that the table holds, where they are known."""
+    found = _PROJECT.match(source or "")
     rows = connection.execute(f"select project_id from {TABLE} where table_name = ?", [table]).fetchall()
-    if not rows:
-        connection.execute(f"insert into {TABLE} values (?, ?)", [table, project])
-        return
-    [(holds,)] = rows
-    if holds != project:
+    comes, holds = found[1] if found else None, str(rows[0][0]) if rows else None
+    if comes and holds and comes != holds:
         raise WarehouseError(
-            f"{table} holds rows of project {holds}, and this sync is of project {project}, of which nothing was "
+            f"{table} holds rows of project {holds}, and this sync is of project {comes}, of which nothing was "
             "stored: name another file for it (MP_DATABASE), or a schema (build_defs with a name)"
         )
+    return comes, holds

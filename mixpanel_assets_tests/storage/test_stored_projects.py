@@ -43,6 +43,7 @@ def test_another_project_takes_no_place_of_ours(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(WarehouseError, match=f"profiles {words}"):
             fetch_profiles(where='properties["plan"] == "pro"')
         assert stored() == before
+        assert others.journal.requests == [], "and nothing was asked"
         use(ours)
         assert fetch_events(*DAYS).to_dict()["rows"] == 20
 

@@ -22,6 +22,7 @@ from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.resources import ProjectResources
 from mixpanel_assets.storage.identity import identity
 from mixpanel_assets.storage.staging import Staging
+from mixpanel_assets.storage.stored_projects import check_project
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget
 from mixpanel_assets.streams.days import days_between
@@ -71,6 +72,7 @@ class _EventsSteps(Steps):
         days = self._owed_days(context, query, warehouse) if config.retry_failed_ranges else self._days(context, query)
         chunks = _chunks(days, config)
         warehouse.check_ready()
+        check_project(warehouse, _SAMPLE if config.limit else TABLE, query.source)
         sync.staging.prepare(TABLE)
         plan = EventsPlan(
             context.run_id,

@@ -15,6 +15,7 @@ from mixpanel_assets.errors import ConfigurationError, MixpanelError
 from mixpanel_assets.leftovers import delete_leftovers
 from mixpanel_assets.projects import CopiedProject
 from mixpanel_assets.storage.staging import Staging
+from mixpanel_assets.storage.stored_projects import check_project
 from mixpanel_assets.storage.warehouse import Warehouse
 from mixpanel_assets.streams.budgets import budget, quota_warning
 from mixpanel_assets.streams.graph import Names, Order, Planned, Step, Steps, Sync, SyncOps, stream_asset
@@ -76,6 +77,8 @@ class _SnapshotSteps(Steps):
         client, context = sync.client(config.on_quota), sync.context
         query: SnapshotQuery = replace(config.query(self.project.variables), source=client.profiles_source)  # type: ignore[type-var]
         warehouse.check_ready()
+        if not config.retry_failed_pages:  # Then the failed pages say whose they are.
+            check_project(warehouse, self.stream, query.source)
         delete_leftovers(context.instance, sync.staging, self.stream, self._owed_snapshots(context, warehouse))
         taken_up = None
         if config.retry_failed_pages:
