@@ -22,10 +22,12 @@ DRIVER = "postgresql+psycopg2"
 CONNECT_SECONDS = 3
 # Both ends notice within 25 s that the other is gone without a word: a host without power, a cut network.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
-_SERVERS_KEEPALIVE = (
-    "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; "
-    "set tcp_user_timeout = 15000"
-)
+# What an older server does not know, it is not told.
+_SERVERS_KEEPALIVE = """
+select set_config(name, value, false) from pg_settings join (values ('tcp_keepalives_idle', '10'),
+    ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'), ('tcp_user_timeout', '15000')) wanted (name, value)
+    using (name)
+"""
 _LONGEST = 300
 _REASONS = (
     (re.compile("password authentication failed|no password supplied"), "it refuses the user or the password"),

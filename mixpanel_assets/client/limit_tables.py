@@ -17,7 +17,8 @@ from typing import Any
 import sqlalchemy as db
 
 from mixpanel_assets import postgres
-from mixpanel_assets.client.quota import LEDGER_SCHEMA, Ledger
+from mixpanel_assets.client.ledger_store import LEDGER_SCHEMA
+from mixpanel_assets.client.quota import Ledger
 from mixpanel_assets.client.start_rate import StartRate, schema_starts
 from mixpanel_assets.errors import Cancelled, InstanceError, TransientError
 

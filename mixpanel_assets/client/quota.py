@@ -17,14 +17,15 @@ processes, but cannot give a request back, and its limits are fixed when it is m
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mixpanel_assets.client.ledger_file import LedgerFile
+from mixpanel_assets.client.ledger_store import LEDGER_SCHEMA, LedgerStore, Statements
 from mixpanel_assets.client.rate_limits import DEFAULT_WINDOW_SECONDS, RateLimits
 from mixpanel_assets.errors import QuotaError
 
@@ -39,37 +40,7 @@ LEARNED_SECONDS = 7 * 24 * 3600.0
 _MOST_DOUBLINGS = 32
 _GIVEN_BACK = frozenset({401, 402, 429})
 
-# As SQLite and Postgres both take it: a real has eight bytes in SQLite, and four in Postgres.
-LEDGER_SCHEMA = """
-create table if not exists {prefix}counted (id bigint primary key, account text not null, at double precision not null);
-create index if not exists {prefix}counted_by_account on {prefix}counted (account, at);
-create table if not exists {prefix}told (account text primary key, hourly_limit bigint, window_seconds double precision,
-    limit_until double precision not null default 0, blocked_until double precision not null default 0,
-    refusals bigint not null default 0, session_pages_until double precision not null default 0);
-"""
 _ID_BITS = 62
-
-
-class Statements(Protocol):
-    """What of a database's connection the ledger uses; values are `?` in a statement."""
-
-    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
-        """Its rows."""
-
-    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> Any:
-        """Once for each row."""
-
-
-class LedgerStore(Protocol):
-    """Tables that processes share, with their clock; `prefix` is how the tables' names begin."""
-
-    prefix: str
-
-    def clock(self) -> float:
-        """Seconds since the epoch."""
-
-    def transaction(self) -> AbstractContextManager[Statements]:
-        """A transaction that is alone."""
 
 
 class NotSentError(QuotaError):
