@@ -37,7 +37,7 @@ _STORED_IN = "select path from duckdb_databases() where database_name = current_
 
 # While the last connection to a file closes, DuckDB refuses a new one from the same process ("Unique file handle
 # conflict").
-opening_or_closing = threading.Lock()
+_opening_or_closing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class DuckDBFile(Warehouse):
             except duckdb.Error as error:
                 raise explained(error, self.path) from error
             finally:
-                close(connection)
+                _close(connection)
 
     def _turn_of_process(self) -> AbstractContextManager[Callable[[], None]]:
         return turn_of_process(self.path, self.say, self._delete_spilled)
@@ -143,15 +143,14 @@ class DuckDBFile(Warehouse):
                     log.unlink()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        with opening_or_closing:
+        with _opening_or_closing:
             if self.only_if_there and not self.path.exists():
                 raise WarehouseError(f"{self.path} was renamed by another sync meanwhile: sync again")
             return connected_to_file(self.path)
 
 
-def close(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close it, while no other is opened."""
-    with opening_or_closing:
+def _close(connection: duckdb.DuckDBPyConnection) -> None:
+    with _opening_or_closing:
         connection.close()
 
 

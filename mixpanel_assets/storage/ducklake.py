@@ -7,7 +7,6 @@ turns, at a lock file beside the catalogue, or at a lock in its Postgres, which 
 
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -24,15 +23,13 @@ from mixpanel_assets.file_turns import our_turn
 from mixpanel_assets.settings import SCHEMA
 from mixpanel_assets.storage import duckdb_file, lake_errors, s3
 from mixpanel_assets.storage.duckdb_errors import opened_once_free
-from mixpanel_assets.storage.duckdb_file import check_writable, close, create_whole, opening_or_closing
+from mixpanel_assets.storage.duckdb_file import check_writable, create_whole
+from mixpanel_assets.storage.lake_instance import CATALOG, LakeInstance, lake_instance
 from mixpanel_assets.storage.postgres_turn import turn_in_postgres
 from mixpanel_assets.storage.process_turns import turn_of_process
-from mixpanel_assets.storage.spill_folder import spill_folder
 from mixpanel_assets.storage.sql_text import sql_text
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 
-# What the catalog is called in our connections; people attach it under any name.
-_CATALOG = "lake"
 # A file goes so long after the last state that has it.
 _READ_DAYS = 1
 _PROBE = "mixpanel-assets-can-write.csv"
@@ -71,9 +68,9 @@ class DuckLake(Warehouse):
     def forget_states(self, days: int) -> None:
         """Delete the states before the present one that are older, and what only they have. What cannot be deleted is
         said, and left to the next time."""
-        expired = f"call ducklake_expire_snapshots('{_CATALOG}', older_than => now() - interval '{days} days')"
+        expired = f"call ducklake_expire_snapshots('{CATALOG}', older_than => now() - interval '{days} days')"
         # Who reads such a state at the moment goes on.
-        unused = f"call ducklake_cleanup_old_files('{_CATALOG}', older_than => now() - interval '{_READ_DAYS} days')"
+        unused = f"call ducklake_cleanup_old_files('{CATALOG}', older_than => now() - interval '{_READ_DAYS} days')"
         with self._opened_if_there() as connection:
             if connection is None:
                 return
@@ -104,7 +101,7 @@ class DuckLake(Warehouse):
 
     def _turn_of_process(self) -> AbstractContextManager[Callable[[], None]]:
         if self.address.file is None:
-            return turn_in_postgres(self.address.catalogue, self.name, self.say, self._explained)
+            return turn_in_postgres(self._instance.cursor, self.address.catalogue, self.name, self.say, self._explained)
         return turn_of_process(self.address.file, self.say)
 
     def _explained(self, error: duckdb.Error) -> WarehouseError:
@@ -122,26 +119,23 @@ class DuckLake(Warehouse):
                 raise self._explained(error) from None
             finally:
                 if connection is not None:
-                    close(connection)
+                    self._instance.close(connection)
 
     def _turn_of_reader(self) -> AbstractContextManager[object]:
         """A catalogue that is a DuckDB file is opened by one process at a time; else readers wait for nobody."""
         return self._turn_of_process() if self.address.kind == "duckdb" else nullcontext()
 
     def _open(self, *, may_make: bool) -> duckdb.DuckDBPyConnection | None:
-        digest = hashlib.sha256(self.name.encode()).hexdigest()[:16]
-        with opening_or_closing:
-            # One database in memory for all threads: a DuckDB file can be attached to one only.
-            connection = duckdb.connect(f":memory:mixpanel_{digest}", config=_config())
-            try:
-                _attach(connection, self.address, may_make=may_make)
-                connection.execute(f"use {_CATALOG}")
-            except duckdb.Error as error:
-                connection.close()
-                if lake_errors.is_not_there(error):
-                    return None
-                raise
-        return connection
+        try:
+            return self._instance.opened(lambda connection: _attach(connection, self.address, may_make=may_make))
+        except duckdb.Error as error:
+            if lake_errors.is_not_there(error):
+                return None
+            raise
+
+    @property
+    def _instance(self) -> LakeInstance:
+        return lake_instance(self.name)
 
     def _make_catalogue(self) -> None:
         """See that the catalogue's file is there, its owner's alone."""
@@ -157,12 +151,8 @@ class DuckLake(Warehouse):
             catalogue.execute("pragma journal_mode = wal")
 
 
-def _config() -> dict[str, str | bool | int | float | list[str]]:
-    return {"temp_directory": spill_folder(), "temp_file_encryption": True}
-
-
 def _attach(connection: duckdb.DuckDBPyConnection, lake: LakeAddress, *, may_make: bool) -> None:
-    attach = f"attach if not exists {sql_text(lake)} as {_CATALOG} (create_if_not_exists false{_data_path(lake.data)})"
+    attach = f"attach if not exists {sql_text(lake)} as {CATALOG} (create_if_not_exists false{_data_path(lake.data)})"
     try:
         connection.execute(attach)
     except duckdb.Error as error:
@@ -173,8 +163,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, lake: LakeAddress, *, may_mak
             _make_folder(Path(data))
         else:
             s3.set_up(connection, data)
-        connection.execute(f"attach if not exists {sql_text(lake)} as {_CATALOG} (data_path {sql_text(data)})")
-        connection.execute(f"call {_CATALOG}.set_option('parquet_compression', 'zstd')")
+        connection.execute(f"attach if not exists {sql_text(lake)} as {CATALOG} (data_path {sql_text(data)})")
+        connection.execute(f"call {CATALOG}.set_option('parquet_compression', 'zstd')")
     if (data := data_path(connection)).startswith("s3://"):
         s3.set_up(connection, data)
 
@@ -192,6 +182,6 @@ def _data_path(data: str) -> str:
 
 def data_path(connection: duckdb.DuckDBPyConnection) -> str:
     """Where the data of a DuckLake lie."""
-    found = f"select tags['data_path'] from duckdb_databases() where database_name = '{_CATALOG}'"
+    found = f"select tags['data_path'] from duckdb_databases() where database_name = '{CATALOG}'"
     [(path,)] = connection.execute(found).fetchall()
     return str(path)

@@ -6,7 +6,7 @@ It is gone when that connection is: with its process, or half a minute after its
 from __future__ import annotations  # DuckDB's types as text, see process_setup.py
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import duckdb
 
@@ -22,11 +22,16 @@ _ALIVE = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepal
 
 @contextmanager
 def turn_in_postgres(
-    database: str, place: object, say: Callable[[str], None], explained: Callable[[duckdb.Error], WarehouseError]
+    connected: Callable[[], duckdb.DuckDBPyConnection],
+    database: str,
+    place: object,
+    say: Callable[[str], None],
+    explained: Callable[[duckdb.Error], WarehouseError],
 ) -> Iterator[Callable[[], None]]:
     """No other process of ours writes to the catalogue meanwhile. What it returns raises if the turn was lost.
 
     Args:
+        connected: A connection of DuckDB's.
         database: How libpq connects to it.
         place: What people know it by.
         say: Told, in a line, when another process is waited for.
@@ -36,10 +41,8 @@ def turn_in_postgres(
         WarehouseError: the database cannot be reached.
         Cancelled: the run was asked to stop meanwhile.
     """
-    with closing(duckdb.connect()) as connection:
+    with closing(connected()) as connection, _attached(connection, database, explained):
         try:
-            # DuckDB keeps to one connection of Postgres within a transaction.
-            connection.execute(f"attach {sql_text(database)} as catalogue (type postgres)")
             told = False
             while not _taken(connection):
                 if not told:
@@ -59,7 +62,25 @@ def turn_in_postgres(
         yield still_ours
 
 
+@contextmanager
+def _attached(
+    connection: duckdb.DuckDBPyConnection, database: str, explained: Callable[[duckdb.Error], WarehouseError]
+) -> Iterator[None]:
+    try:
+        connection.execute(f"attach {sql_text(database)} as catalogue (type postgres)")
+    except duckdb.Error as error:
+        raise explained(error) from None
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error):  # The transaction is over if the connection was lost.
+            connection.rollback()
+        with suppress(duckdb.Error):
+            connection.execute("detach catalogue")
+
+
 def _taken(connection: duckdb.DuckDBPyConnection) -> bool:
+    # DuckDB keeps to one connection of Postgres within a transaction.
     connection.begin()
     try:
         for setting in (f"lock_timeout = {_POLL_MILLISECONDS}", "idle_in_transaction_session_timeout = 0", *_ALIVE):

@@ -33,7 +33,7 @@ def set_up(connection: duckdb.DuckDBPyConnection, url: str) -> None:
     if not said.has_key and not _has_secret(connection, url):
         options = [f"{name} {value}" for name, value in elsewhere.items()] if said.endpoint else []
         how = ", ".join(["type s3", "provider credential_chain", f"scope {sql_text(_bucket(url))}", *options])
-        connection.execute(f"create secret if not exists mixpanel_data ({how})")
+        connection.execute(f"create or replace secret mixpanel_data ({how})")
 
 
 def _bucket(url: str) -> str:

@@ -8,7 +8,7 @@ _guard = threading.Lock()
 
 
 def spill_folder() -> str:
-    """The folder, for its owner alone; it goes with the process. What a kill leaves is encrypted, see ducklake.py."""
+    """The folder, for its owner alone; it goes with the process. What a kill leaves is encrypted (lake_instance.py)."""
     with _guard:
         return _made().name
 
