@@ -2,6 +2,7 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,11 +49,11 @@ class Buckets:
     def guarded(self, *allowed: str) -> Iterator[dict[str, str]]:
         """The variables of an account that may do no more than this, e.g. `s3:PutObject`, while accounts are looked
         at: a wrong secret is refused too."""
-        iam = self._client("iam")
-        iam.create_user(UserName="guest")
-        key = iam.create_access_key(UserName="guest")["AccessKey"]
+        iam, guest = self._client("iam"), uuid.uuid4().hex  # One process may have several servers, and one IAM.
+        iam.create_user(UserName=guest)
+        key = iam.create_access_key(UserName=guest)["AccessKey"]
         policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": [*allowed], "Resource": "*"}}
-        iam.put_user_policy(UserName="guest", PolicyName="guest", PolicyDocument=json.dumps(policy))
+        iam.put_user_policy(UserName=guest, PolicyName="guest", PolicyDocument=json.dumps(policy))
         self._look_at_accounts(after=0)
         try:
             account = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}

@@ -26,8 +26,9 @@ from mixpanel_assets.storage.ducklake import DuckLake
 from mixpanel_assets.storage.warehouse import count
 
 DAYS = ["--from", "2026-01-01", "--to", "2026-01-02"]
-# Of the day of the sync, or of this run alone.
-_OF_THE_SYNC = {"synced_at", "noted_at", "first_seen", "last_seen", "snapshot_id", "valid_from", "valid_to"}
+# What two syncs cannot have alike, beside the columns that say when: the type of those is one that no other has.
+_OF_THE_SYNC = {"first_seen", "last_seen", "snapshot_id"}
+_WHEN = "TIMESTAMP WITH TIME ZONE"
 
 
 def sync(home: str) -> dict[str, Any]:
@@ -87,13 +88,14 @@ def _tables() -> dict[str, Any]:
             "select table_name from information_schema.tables where table_catalog = current_database() order by 1"
         ).fetchall()
         found = {}
-        for (name,) in names:
-            if name == identity.TABLE:
+        for (table,) in names:
+            if table == identity.TABLE:
                 continue
-            columns = {column: kind for column, kind, *_ in connection.execute(f'describe "{name}"').fetchall()}
-            alike = ", ".join(f'"{column}"' for column in columns if column not in _OF_THE_SYNC)
-            rows = connection.execute(f'select {alike} from "{name}"').fetchall()
-            found[name] = [columns, sorted(map(repr, rows))]
+            columns = {column: kind for column, kind, *_ in connection.execute(f'describe "{table}"').fetchall()}
+            alike = [name for name, kind in columns.items() if name not in _OF_THE_SYNC and kind != _WHEN]
+            listed = ", ".join(f'"{column}"' for column in alike)
+            rows = connection.execute(f'select {listed} from "{table}"').fetchall()
+            found[table] = [columns, sorted(map(repr, rows))]
     return found
 
 
