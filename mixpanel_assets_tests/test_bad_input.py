@@ -72,7 +72,7 @@ CASES = [
     Case("no user", env("MP_USERNAME", "  "), "MP_USERNAME not set"),
     Case("a name for a project", env("MP_PROJECT_ID", "shop"), "MP_PROJECT_ID must be the project's number"),
     Case("wrong secret", env("MP_SECRET", "wrong"), "refused the credentials (401): check MP_USER", requests=1),
-    Case("wrong project", env("MP_PROJECT_ID", "99"), "refused the credentials (400): check MP_", requests=1),
+    Case("another project", env("MP_PROJECT_ID", "99"), "profiles holds rows of project 1234567, and this sync is of"),
     Case("unknown region", env("MP_REGION", "mars", "MP_QUERY_URL"), "MP_REGION 'mars' is unknown: use one of us"),
     Case("no URL", env("MP_QUERY_URL", "mixpanel.com/api"), "MP_QUERY_URL is not an http(s) URL"),
     Case("credentials in a URL", env("MP_QUERY_URL", "http://a:b@localhost/"), "must not hold credentials: use MP_"),
