@@ -29,8 +29,6 @@ from mixpanel_assets.streams.profiles.fetch import fetch_page
 from mixpanel_assets.streams.profiles.query import ProfileQuery
 from mixpanel_assets_tests.tls import CERTIFICATE, sandbox_behind_tls
 
-pytestmark = pytest.mark.unit
-
 DAY, NEXT, LAST = "2026-01-01", "2026-01-02", "2026-01-04"
 LOG = logging.getLogger(__name__)
 
