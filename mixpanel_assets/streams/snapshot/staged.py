@@ -333,6 +333,11 @@ class StagedSnapshot:
         parts = self.snapshot.parts
         return parts.names[page.page_index - 1] if parts is not None and page.page_index else None
 
+    @property
+    def empty_parts(self) -> list[str]:
+        """The parts that came and have no row; none in a stream without parts."""
+        return [part for page in self.pages if (part := self.part_of(page)) and page.came and not page.rows]
+
     def drop(self) -> None:
         """Delete what is stored now, unless pages are to be fetched again and joined with it."""
         if not self.failed:

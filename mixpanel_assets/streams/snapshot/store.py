@@ -39,6 +39,8 @@ def store(
             f"none of the {rows} that came has {quoted(published.absent)}: check output_properties, capitals and "
             "$ count"
         )
+    if empty := staged.empty_parts:
+        log.warning(f"there are no {rows} of {quoted(empty)}: if there should be, check the number and the filter")
     seconds = (datetime.now(timezone.utc) - staged.snapshot.started_at).total_seconds()
     return {
         **_history(published.history),

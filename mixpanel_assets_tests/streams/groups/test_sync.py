@@ -146,7 +146,14 @@ def test_chosen_kinds(sandbox: Sandbox, tmp_path: Path) -> None:
     assert rows(tmp_path, filters) == [(None,)], "a full sync has brought them"
 
 
-def test_rows_that_are_no_groups_are_set_aside(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_kind_without_a_group_is_told(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """Red when it is silent: a number with a slip would look like a kind of which nobody has any."""
+    sandbox.population.groups["404"] = Population(0)
+    assert run(["fetch", NAME, "--group", "slip=404", "--group", f"company={GROUP_ID}"]) == 0
+    assert 'there are no groups of "404": if there should be, check the number' in capfd.readouterr().err
+
+
+def test_rows_that_are_no_groups_are_rejected(sandbox: Sandbox, tmp_path: Path) -> None:
     """They remove nothing of their kind, and go with its next whole sync alone."""
     fetch_list(NAME)
     before = truth(sandbox)
