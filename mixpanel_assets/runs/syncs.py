@@ -126,7 +126,10 @@ def checked_config(stream: Stream, given: Mapping[str, Any]) -> dict[str, Any]:
             either = get_args(kind)
             kind = either[0] if NoneType in either else kind
             config[name] = (_KINDS.get(name) or _KINDS[kind])(name, value)
-    stream.config(**config).query()
+    chosen = stream.config(**config)
+    chosen.query()
+    if nothing := chosen.nothing_named():
+        raise ConfigurationError(nothing)
     return config
 
 

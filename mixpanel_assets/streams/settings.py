@@ -24,6 +24,10 @@ class SyncConfig(dg.Config):
         """How many parts a sync has, where the project's settings name them; None: only Mixpanel tells."""
         return None
 
+    def nothing_named(self, variables: Variables = ENVIRONMENT) -> str | None:
+        """What to set where neither these settings nor the project's name anything to ask for; None: something is."""
+        return None
+
     def query(self, variables: Variables = ENVIRONMENT) -> Any:
         """What is asked of Mixpanel with these settings, as the stream's own type.
 

@@ -1,9 +1,10 @@
 """`mixpanel/groups`, as a stream."""
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from mixpanel_assets import settings
-from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.pools import ENGAGE_POOL
 from mixpanel_assets.settings import ENVIRONMENT, Variables
 from mixpanel_assets.streams.groups.query import GroupsQuery
@@ -31,12 +32,17 @@ class GroupsConfig(SnapshotConfig, PropertiesConfig):
     def parts(cls, variables: Variables = ENVIRONMENT) -> int:
         return len(settings.groups(variables))
 
+    def nothing_named(self, variables: Variables = ENVIRONMENT) -> str | None:
+        if self._named(variables) or self.retry_failed_pages:
+            return None
+        return f"no group is named: set {variables.called('MP_GROUPS')}, or groups"
+
+    def _named(self, variables: Variables) -> Mapping[str, str]:
+        return settings.groups(variables) if self.groups is None else self.groups
+
     def asked(self, variables: Variables = ENVIRONMENT) -> GroupsQuery:
-        groups = settings.groups(variables) if self.groups is None else self.groups
-        if not groups and not self.retry_failed_pages:
-            raise ConfigurationError(f"no group is named: set {variables.called('MP_GROUPS')}, or groups")
         return GroupsQuery(
-            groups=tuple(groups.items()),
+            groups=tuple(self._named(variables).items()),
             where=self.where,
             output_properties=None if self.output_properties is None else tuple(self.output_properties),
             page_size=self.page_size,

@@ -76,6 +76,9 @@ class _SnapshotSteps(Steps):
     def plan(self, sync: Sync, config: SnapshotConfig, warehouse: Warehouse) -> Planned:
         client, context = sync.client(config.on_quota), sync.context
         query: SnapshotQuery = replace(config.query(self.project.variables), source=client.profiles_source)  # type: ignore[type-var]
+        # Whoever materializes all assets need not have any of these.
+        if nothing := config.nothing_named(self.project.variables):
+            context.log.warning(f"{nothing}; nothing is asked for, and what is stored stays")
         warehouse.check_ready()
         if not config.retry_failed_pages:  # Then the failed pages say whose they are.
             check_project(warehouse, self.stream, query.source)

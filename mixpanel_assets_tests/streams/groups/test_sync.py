@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from dagster import DagsterInstance
 
 from mixpanel_assets import fetch_list, fetch_profiles, settings
 from mixpanel_assets.cli.main import run
@@ -272,6 +273,22 @@ def test_another_projects_groups_are_not_asked_for(sandbox: Sandbox, monkeypatch
     monkeypatch.setenv("MP_PROJECT_ID", "999")
     with pytest.raises(ConfigurationError, match="the failed pages are of "):
         fetch_list(NAME, retry_failed_pages=True)
+
+
+def test_where_no_kind_is_named_the_asset_is_green_and_leaves_what_is_stored(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when it fails: *Materialize all* would end red in every project without groups."""
+    fetch_list(NAME)
+    sandbox.clear()
+    monkeypatch.delenv("MP_GROUPS")
+    with DagsterInstance.get() as instance:
+        result = build_defs().resolve_job_def("sync_groups").execute_in_process(instance=instance)
+        assert result.success
+        lines = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert [line for line in lines if line.startswith("no group is named: set MP_GROUPS, or groups; nothing is asked")]
+    assert asked(sandbox) == []
+    assert rows(tmp_path, "select count(*) from mixpanel.groups") == [(23,)]
 
 
 def test_bad_input_asks_nothing(
