@@ -23,6 +23,7 @@ from mixpanel_assets.properties.publish import CatalogueOrder
 from mixpanel_assets.properties.sources import SOURCES
 from mixpanel_assets.resources import DATA_PATH, DATABASE, READ_COPY, StagingResource, warehouse_at
 from mixpanel_assets.storage.identity import identity_made
+from mixpanel_assets.storage.staging import HANDLES_FOLDER
 from mixpanel_assets.storage.stored_projects import keep_to_project
 from mixpanel_assets.storage.warehouse import Say, Warehouse
 from mixpanel_assets.streams.events import store as events
@@ -33,8 +34,6 @@ from mixpanel_assets.streams.snapshot.staged import StagedSnapshot
 
 if TYPE_CHECKING:
     import duckdb
-
-HANDLES_FOLDER = "handles"
 
 
 _Storable: TypeAlias = StagedSnapshot | StagedEvents | CatalogueOrder | IdentitiesOrder

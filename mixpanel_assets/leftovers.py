@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mixpanel_assets.executor.run_locks import fail_dead_runs
-from mixpanel_assets.storage.staging import StagedFolder, Staging
+from mixpanel_assets.storage.staging import HANDLES_FOLDER, StagedFolder, Staging
 
 # A run of another instance that uses the same folder: nothing tells whether it is over.
 _UNKNOWN_IDLE_SECONDS = 24 * 3600
@@ -38,7 +38,7 @@ def delete_leftovers(
     """
     folders = staging.sweep()
     events = [folder for folder in folders if folder.stream == "events"]
-    handles = [folder for folder in folders if folder.stream == "handles"]
+    handles = [folder for folder in folders if folder.stream == HANDLES_FOLDER]
     claims = {folder: staging.claimants(folder.key) for folder in folders if folder not in (*events, *handles)}
     claimed_by = {run_id for claimed in claims.values() for run_id in claimed}
     runs = _Runs(instance, {*claimed_by, *(folder.name for folder in (*events, *handles))})

@@ -31,6 +31,8 @@ KEEP_SECONDS = 7 * 24 * 3600
 _CLAIM = ".run"
 # In it each further project of a code location has a folder like the one that it lies in.
 PROJECTS_FOLDER = "projects"
+# Where values lie on their way between steps: `handles/<run>/...`.
+HANDLES_FOLDER = "handles"
 
 
 @dataclass(frozen=True)

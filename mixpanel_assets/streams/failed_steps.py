@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mixpanel_assets.errors import MixpanelAssetsError
-from mixpanel_assets.storage.staging import Staging
+from mixpanel_assets.storage.staging import HANDLES_FOLDER, Staging
 from mixpanel_assets.streams.failures import UpForRetry
 
 # Each costs a step more, a tenth of a second; who looks at a run of which more failed sees it without.
@@ -47,5 +47,5 @@ def shown_failure(context: dg.OpExecutionContext, staging: Staging) -> Any | Non
 
 def _place(context: dg.OpExecutionContext) -> tuple[str, str]:
     """Where those of a run lie, among its handles, and the key of this one."""
-    folder = f"handles/{context.run_id}/failed"
+    folder = f"{HANDLES_FOLDER}/{context.run_id}/failed"
     return folder, f"{folder}/{context.get_step_execution_context().step.key}"

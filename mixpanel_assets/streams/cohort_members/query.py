@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, check_page_size
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class CohortMembersQuery(SnapshotQuery):
             raise ConfigurationError("cohort_ids must name at least one cohort, each by a positive number")
         if self.cohort_names is not None and not all(name.strip() for name in self.cohort_names or ("",)):
             raise ConfigurationError("cohort_names must name at least one cohort, and no empty names")
-        if self.page_size is not None and self.page_size < 1:
-            raise ConfigurationError(f"page_size must be 1 or more, not {self.page_size}")
+        check_page_size(self.page_size)
 
     @property
     def chooses_all(self) -> bool:

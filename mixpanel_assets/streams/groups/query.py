@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, check_output_properties, check_page_size
 
 # As Mixpanel shows it: another spelling of the same number would be another part of the table.
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -58,10 +58,8 @@ class GroupsQuery(SnapshotQuery):
                 raise ConfigurationError(f"groups: {what} {twice!r} is there twice")
         if self.where is not None and not self.where.strip():
             raise ConfigurationError("where is empty: leave it out to fetch all groups")
-        if self.output_properties is not None and not all(name.strip() for name in self.output_properties or ("",)):
-            raise ConfigurationError("output_properties must name at least one property, and no empty names")
-        if self.page_size is not None and self.page_size < 1:
-            raise ConfigurationError(f"page_size must be 1 or more, not {self.page_size}")
+        check_output_properties(self.output_properties)
+        check_page_size(self.page_size)
 
     @property
     def names(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.errors import ConfigurationError
-from mixpanel_assets.streams.snapshot.stream import SnapshotQuery
+from mixpanel_assets.streams.snapshot.stream import SnapshotQuery, check_output_properties, check_page_size
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,8 @@ class ProfileQuery(SnapshotQuery):
             raise ConfigurationError(f"cohort_id must be a positive number, not {self.cohort_id}")
         if self.include_all_users is not None and self.cohort_id is None:
             raise ConfigurationError("include_all_users only makes sense with cohort_id: set both or neither")
-        if self.output_properties is not None and not all(name.strip() for name in self.output_properties or ("",)):
-            raise ConfigurationError("output_properties must name at least one property, and no empty names")
-        if self.page_size is not None and self.page_size < 1:
-            raise ConfigurationError(f"page_size must be 1 or more, not {self.page_size}")
+        check_output_properties(self.output_properties)
+        check_page_size(self.page_size)
         if self.data_group_id is not None:
             raise ConfigurationError(
                 "data_group_id: groups are an asset of their own now, mixpanel/groups: mp fetch groups --group "

@@ -15,6 +15,7 @@ import msgspec
 from mixpanel_assets.client.client import MixpanelClient
 from mixpanel_assets.client.property_filter import NO_FILTER, PropertyFilter
 from mixpanel_assets.client.retry import Retrier
+from mixpanel_assets.errors import ConfigurationError
 from mixpanel_assets.storage.columns import SYNCED_AT, Column
 from mixpanel_assets.streams.snapshot.page import Page
 
@@ -61,6 +62,18 @@ class SnapshotQuery:
             ConfigurationError: one line that names the setting.
         """
         self.kept.check()
+
+
+def check_page_size(size: int | None) -> None:
+    """Refuse pages without a row; arguments and errors as of `SnapshotQuery.check`."""
+    if size is not None and size < 1:
+        raise ConfigurationError(f"page_size must be 1 or more, not {size}")
+
+
+def check_output_properties(names: Sequence[str] | None) -> None:
+    """Refuse a choice of no property, and of one without a name; errors as of `SnapshotQuery.check`."""
+    if names is not None and not all(name.strip() for name in names or ("",)):
+        raise ConfigurationError("output_properties must name at least one property, and no empty names")
 
 
 class FetchPage(Protocol):

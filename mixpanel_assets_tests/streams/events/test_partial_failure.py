@@ -3,9 +3,7 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Iterator
 from logging import Logger
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -22,19 +20,13 @@ from mixpanel_assets.streams.events.assets import EVENTS_KEY
 from mixpanel_assets.streams.events.chunking import ChunkOrder, ChunkResult
 from mixpanel_assets.streams.events.query import EventsQuery
 from mixpanel_assets.streams.events.staged import EventsFolder, RangeResult
-from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
+from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline
 
 # Dagster's own use of its own deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
 
 LAST = "2026-01-06"
 DAYS = days_between(FIRST, LAST)
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
-    with events_pipeline(tmp_path, monkeypatch) as pipeline:
-        yield pipeline
 
 
 class TestShrunkenDays:

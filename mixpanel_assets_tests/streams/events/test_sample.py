@@ -1,8 +1,5 @@
 """`limit`: a sample of the events, which tells of no day that it is whole."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from mixpanel_assets import fetch_events
@@ -14,19 +11,13 @@ from mixpanel_assets.streams.events.assets import EVENTS
 from mixpanel_assets.streams.events.chunking import sample_of
 from mixpanel_assets.streams.events.missing import _text
 from mixpanel_assets.streams.events.query import EventsQuery
-from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline, events_pipeline
+from mixpanel_assets_tests.events_pipeline import FIRST, EventsPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated")
 
 LAST = "2026-01-03"
 EVERYTHING = "from (from {schema}.events) select count(*), min(synced_at), max(synced_at)"
 DAYS = "from {schema}.event_days order by day"
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
-    with events_pipeline(tmp_path, monkeypatch) as pipeline:
-        yield pipeline
 
 
 def test_a_sample_settles_no_day_and_touches_none(pipeline: EventsPipeline) -> None:

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run 
 
 LAST = "2026-01-06"
 DAYS = days_between(FIRST, LAST)
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsPipeline]:
-    with events_pipeline(tmp_path, monkeypatch) as pipeline:
-        yield pipeline
 
 
 class TestWhole:
